@@ -1,0 +1,56 @@
+#include "base/hist.h"
+
+#include <string.h>
+
+void hist_clear(struct hist *h)
+{
+    memset(h, 0, sizeof(*h));
+}
+
+void hist_merge(struct hist *into, const struct hist *from)
+{
+    if (!from->count)
+        return;
+    if (!into->count || from->min < into->min)
+        into->min = from->min;
+    if (from->max > into->max)
+        into->max = from->max;
+    into->count += from->count;
+    into->sum += from->sum;
+    for (unsigned i = 0; i < HIST_BUCKETS; i++)
+        into->bucket[i] += from->bucket[i];
+}
+
+/* The largest value that falls into bucket i. */
+static uint64_t bucket_end(unsigned i)
+{
+    if (i < (2u << HIST_SUB_BITS))
+        return i;
+    unsigned shift = (i >> HIST_SUB_BITS) - 1;
+    uint64_t top = (i & ((1u << HIST_SUB_BITS) - 1)) + (1u << HIST_SUB_BITS);
+    return ((top + 1) << shift) - 1;
+}
+
+uint64_t hist_percentile(const struct hist *h, double fraction)
+{
+    if (!h->count)
+        return 0;
+    double exact = fraction * (double)h->count;
+    uint64_t rank = (uint64_t)exact;
+    if ((double)rank < exact)
+        rank++;
+    if (rank < 1)
+        rank = 1;
+    uint64_t seen = 0;
+    for (unsigned i = 0; i < HIST_BUCKETS; i++) {
+        seen += h->bucket[i];
+        if (seen >= rank)
+            return bucket_end(i) < h->max ? bucket_end(i) : h->max;
+    }
+    return h->max;
+}
+
+uint64_t hist_mean(const struct hist *h)
+{
+    return h->count ? h->sum / h->count : 0;
+}

@@ -1,0 +1,9 @@
+/* The subcommands, in the order in which help shows them. */
+#include "cli/cli.h"
+
+extern const struct cli_command cli_info;
+
+const struct cli_command *const cli_commands[] = {
+    &cli_info,
+    NULL,
+};

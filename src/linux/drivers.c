@@ -1,0 +1,10 @@
+/* The drivers of a Linux process, in the order in which help shows them. */
+#include "blk/core.h"
+
+extern const struct blk_driver blk_null, blk_mem, blk_file, blk_psync, blk_nbd;
+extern const struct blk_driver blk_stats, blk_delay, blk_fault, blk_readonly, blk_slice, blk_cache,
+    blk_log;
+
+const struct blk_driver *const blk_drivers[] = {
+    &blk_null, &blk_mem, &blk_readonly, &blk_slice, NULL,
+};
