@@ -2,8 +2,10 @@
 #include "cli/cli.h"
 
 extern const struct cli_command cli_info;
+extern const struct cli_command cli_serve_nbd;
 
 const struct cli_command *const cli_commands[] = {
     &cli_info,
+    &cli_serve_nbd,
     NULL,
 };
