@@ -13,6 +13,8 @@
 enum {
     EVENTS = 64,
     SPIN_NS = 50 * 1000,
+    SHORT_NS = 200 * 1000, /* a sleep that spinning might save: most of it is falling asleep and
+                              waking up */
     SPIN_CONNS = 4, /* more than these are looked at through epoll, not one by one */
     SPIN_HITS = 4,
     SPIN_MISSES = 2,
@@ -229,7 +231,7 @@ static void wait(struct nbd_worker *w)
     int n = look(w, must_look ? 0 : timeout);
     w->looked = base_now_ns();
     if (timeout != 0 && !must_look) {
-        w->hits = n > 0 && w->looked - before < SPIN_NS ? w->hits + 1 : 0;
+        w->hits = n > 0 && w->looked - before < SHORT_NS ? w->hits + 1 : 0;
         if (w->hits >= SPIN_HITS) {
             w->spinning = true;
             w->misses = 0;

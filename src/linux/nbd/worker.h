@@ -25,10 +25,10 @@ struct nbd_worker {
     /* The thread's own. */
     struct list conns;
     uint64_t next_tick;
-    /* Spinning: when the next event tends to come within SPIN_NS, look for it instead of
-     * sleeping; as soon as that fails, sleep. */
+    /* Spinning: after short sleeps in a row, look for the next event for a while before sleeping;
+     * when that is in vain, sleep at once again. */
     bool spinning;
-    unsigned hits;   /* sleeps in a row that were shorter than a spin */
+    unsigned hits;   /* short sleeps in a row */
     unsigned misses; /* spins in a row that were in vain */
     uint64_t looked; /* when epoll was asked last */
 };
