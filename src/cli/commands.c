@@ -1,9 +1,10 @@
 /* The subcommands, in the order in which help shows them. */
 #include "cli/cli.h"
 
-extern const struct cli_command cli_info;
+extern const struct cli_command cli_info, cli_copy;
 
 const struct cli_command *const cli_commands[] = {
     &cli_info,
+    &cli_copy,
     NULL,
 };

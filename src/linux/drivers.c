@@ -6,5 +6,5 @@ extern const struct blk_driver blk_stats, blk_delay, blk_fault, blk_readonly, bl
     blk_log;
 
 const struct blk_driver *const blk_drivers[] = {
-    &blk_null, &blk_mem, &blk_readonly, &blk_slice, NULL,
+    &blk_null, &blk_mem, &blk_file, &blk_readonly, &blk_slice, NULL,
 };
