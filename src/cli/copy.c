@@ -42,14 +42,18 @@ struct copy {
     int error;
     uint64_t error_offset;
     const char *error_what;
+    const struct blk *error_device;
 };
 
-static void set_error(struct copy *c, int error, uint64_t offset, const char *what)
+/* The first error counts. */
+static void set_error(struct copy *c, int error, const struct blk *dev, uint64_t offset,
+                      const char *what)
 {
     if (c->error == 0) {
         c->error = error;
         c->error_offset = offset;
         c->error_what = what;
+        c->error_device = dev;
     }
 }
 
@@ -90,7 +94,7 @@ static bool take_hole(struct copy *c, uint64_t len)
         return false;
     int error = zero ? 0 : blk_write_zeroes(c->to_queue, c->at, len, 0);
     if (error < 0)
-        set_error(c, error, c->at, "cannot be zeroed");
+        set_error(c, error, c->to, c->at, "cannot be zeroed");
     c->done += len;
     consume(c, len);
     return true;
@@ -104,7 +108,7 @@ static bool start_next(struct copy *c)
         return false;
     int error = next_extent(c, &e);
     if (error < 0) {
-        set_error(c, error, c->at, "cannot tell its extents");
+        set_error(c, error, c->from, c->at, "cannot tell its extents");
         return false;
     }
     if (c->sparse && (e.flags & BLK_EXTENT_ZERO) && take_hole(c, e.len))
@@ -142,7 +146,7 @@ static void compare(struct copy *c, const struct piece *p)
     uint64_t i = 0;
     while (p->data[i] == p->other[i])
         i++;
-    set_error(c, -EILSEQ, p->offset + i, "differs from the source");
+    set_error(c, -EILSEQ, c->to, p->offset + i, "differs from the source");
 }
 
 static void read_done(struct copy *c, struct blk_req *r)
@@ -151,7 +155,7 @@ static void read_done(struct copy *c, struct blk_req *r)
     struct blk_req *w = &p->write;
     p->waiting--;
     if (r->result < 0)
-        set_error(c, r->result, r->offset, "cannot be read");
+        set_error(c, r->result, c->from, r->offset, "cannot be read");
     if (c->verify && !p->waiting)
         compare(c, p);
     if (c->verify || c->error) {
@@ -169,8 +173,8 @@ static void write_done(struct copy *c, struct blk_req *r)
     struct piece *p = container_of(r, struct piece, write);
     p->waiting--;
     if (r->result < 0)
-        set_error(c, r->result, r->offset,
-                  c->verify ? "cannot be read from the target" : "cannot be written");
+        set_error(c, r->result, c->to, r->offset,
+                  c->verify ? "cannot be read" : "cannot be written");
     if (p->waiting)
         return;
     if (c->verify)
@@ -252,8 +256,8 @@ static int set_up(struct copy *c)
 static int report_error(const struct copy *c)
 {
     const char *why = c->error == -EILSEQ ? "" : strerror(-c->error);
-    return cli_failed(c->cli, "%s: byte %" PRIu64 " %s%s%s", blk_spec(c->to), c->error_offset,
-                      c->error_what, *why ? ": " : "", why);
+    return cli_failed(c->cli, "%s: byte %" PRIu64 " %s%s%s", blk_spec(c->error_device),
+                      c->error_offset, c->error_what, *why ? ": " : "", why);
 }
 
 static int copy_all(struct copy *c)
