@@ -249,6 +249,8 @@ static void submit(struct blk_queue *queue, struct blk_req *const *reqs, unsigne
         s->done = 0;
         s->step = first_step(f, r);
         prep(queue, r);
+        if (i % SUBMIT_CHUNK == SUBMIT_CHUNK - 1)
+            flush_ring(queue->priv);
     }
     flush_ring(queue->priv);
 }
