@@ -21,8 +21,11 @@
 #include "base/util.h"
 #include "linux/file_open.h"
 
-#define MAX_BUFFERS 64
-#define ZERO_SIZE   (256u << 10)
+#define MAX_BUFFERS  64
+#define ZERO_SIZE    (256u << 10)
+/* Entries handed to the kernel at once: in one go, a device would start a large batch late, finish
+ * it all together, and idle until the next. */
+#define SUBMIT_CHUNK 4
 
 struct file {
     struct file_open how;
