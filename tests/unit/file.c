@@ -9,10 +9,12 @@
 static char dir[] = "/var/tmp/ashlar-file-XXXXXX";
 static char path[64];
 
+static const char *scheme = "file";
+
 static struct blk *open_file(const char *options)
 {
     char spec[256];
-    snprintf(spec, sizeof(spec), "file:%s%s", path, options);
+    snprintf(spec, sizeof(spec), "%s:%s%s", scheme, path, options);
     return test_open(spec);
 }
 
@@ -123,11 +125,14 @@ static void data_paths(void **state)
     round_trip("?direct=on");
     round_trip("?buffers=off&direct=on");
     round_trip("?buffers=off");
+    scheme = "psync";
+    round_trip("");
+    round_trip("?direct=on");
+    scheme = "file";
 }
 
-static void zeroes_and_holes(void **state)
+static void zeroes_and_holes(bool holes)
 {
-    (void)state;
     struct blk_queue *q = test_queue(open_file("?create=1M"), 4);
     struct blk_extent e[8];
     struct stat before, after;
@@ -148,12 +153,30 @@ static void zeroes_and_holes(void **state)
                     (i >= 524288 && i < 589824);
         assert_int_equal(data[i], zero ? 0 : 'd');
     }
+    if (!holes) {
+        test_close(q);
+        return;
+    }
     assert_true(blk_status(q, 0, 1 << 20, e, 8) >= 4);
     assert_int_equal(e[0].len, 65536);
     assert_int_equal(e[0].flags, 0);
     assert_int_equal(e[1].len, 65536);
     assert_int_equal(e[1].flags, BLK_EXTENT_HOLE | BLK_EXTENT_ZERO);
     test_close(q);
+}
+
+static void zeroes_and_holes_uring(void **state)
+{
+    (void)state;
+    zeroes_and_holes(true);
+}
+
+static void zeroes_and_holes_psync(void **state)
+{
+    (void)state;
+    scheme = "psync";
+    zeroes_and_holes(false);
+    scheme = "file";
 }
 
 /* A file that gets shorter behind the device's back: errors, no hang, no short success. */
@@ -215,7 +238,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(opening, remove_file),
         cmocka_unit_test_teardown(data_paths, remove_file),
-        cmocka_unit_test_teardown(zeroes_and_holes, remove_file),
+        cmocka_unit_test_teardown(zeroes_and_holes_uring, remove_file),
+        cmocka_unit_test_teardown(zeroes_and_holes_psync, remove_file),
         cmocka_unit_test_teardown(shrunk_file, remove_file),
         cmocka_unit_test_teardown(queue_changes_thread, remove_file),
         cmocka_unit_test_teardown(read_only, remove_file),
