@@ -67,6 +67,7 @@ struct bench_job {
     enum bench_verify verify; /* a pass replaces runtime and count */
     uint64_t generation;      /* from 1 */
     bool no_pin;              /* leave the threads to the scheduler */
+    const bool *stop;         /* if not NULL and it becomes true (atomic), the job ends early */
 };
 
 #define BENCH_JOB_DEFAULT                                                                          \

@@ -84,7 +84,8 @@ static unsigned allowed(struct worker *w, uint64_t now, int64_t *wait)
     const struct bench_job *job = w->run->job;
     unsigned n = (unsigned)min_u64(w->idle_count, w->left + w->flush_due);
     *wait = BLK_FOREVER;
-    if (now >= w->run->end || __atomic_load_n(&w->run->stop, __ATOMIC_RELAXED))
+    if (now >= w->run->end || __atomic_load_n(&w->run->stop, __ATOMIC_RELAXED) ||
+        (job->stop && __atomic_load_n(job->stop, __ATOMIC_RELAXED)))
         return 0;
     if (!job->rate || !n)
         return n;

@@ -1,10 +1,11 @@
 /* The subcommands, in the order in which help shows them. */
 #include "cli/cli.h"
 
-extern const struct cli_command cli_info, cli_copy;
+extern const struct cli_command cli_info, cli_copy, cli_bench;
 
 const struct cli_command *const cli_commands[] = {
     &cli_info,
     &cli_copy,
+    &cli_bench,
     NULL,
 };
