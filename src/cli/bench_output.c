@@ -24,11 +24,8 @@ static void three_digits(double value, char *out, size_t size)
     unsigned unit = 0;
     for (; value >= 999.5 && unit < 3; unit++)
         value /= 1000;
-    snprintf(out, size, "%.*f%s",
-             value < 9.995 && unit   ? 2
-             : value < 99.95 && unit ? 1
-                                     : 0,
-             value, units[unit]);
+    int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+    snprintf(out, size, "%.*f%s", decimals, value, units[unit]);
 }
 
 char *bench_format_figure(double value, bool bandwidth, char out[32])
@@ -62,7 +59,9 @@ static void print_row(const struct bench_matrix *m, unsigned path, unsigned job)
     bench_format_figure(s->median, bandwidth, median);
     bench_format_figure(s->min, bandwidth, min);
     bench_format_figure(s->max, bandwidth, max);
-    printf("  %-32.32s %10s  (%10s - %-10s)  %8s %8s\n", m->path[path].title, median, min, max,
+    if (!bandwidth)
+        min[strcspn(min, " ")] = max[strcspn(max, " ")] = '\0';
+    printf("  %-32.32s %10s   %9s - %-9s  %8s %8s\n", m->path[path].title, median, min, max,
            bench_format_time(c->typical.p50, p50), bench_format_time(c->typical.p99, p99));
 }
 
