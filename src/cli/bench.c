@@ -140,7 +140,7 @@ static int given_paths(struct bench_matrix *m)
     for (unsigned i = 0; i < m->cli->operand_count; i++) {
         const char *spec = m->cli->operand[i];
         struct bench_path *p = &m->path[m->path_count++];
-        *p = (struct bench_path){.name = spec, .title = spec, .family = "devices"};
+        *p = (struct bench_path){.name = spec, .title = spec, .family = "Devices"};
         if ((size_t)snprintf(p->spec, sizeof(p->spec), "%s", spec) >= sizeof(p->spec))
             return cli_usage(m->cli, "a device has over %zu bytes", sizeof(p->spec) - 1);
     }

@@ -287,7 +287,7 @@ static void family_section(FILE *f, const struct bench_matrix *m, const char *fa
     for (unsigned j = 0; j < m->job_count; j++)
         bars(f, m, family, j);
     for (unsigned j = 0; j < m->job_count; j++)
-        if (!m->job[j].bandwidth)
+        if (!m->job[j].bandwidth && m->job[j].job.read_percent == 100)
             latency_chart(f, m, family, j);
     fprintf(f, "</div>\n");
 }

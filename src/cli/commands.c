@@ -4,9 +4,5 @@
 extern const struct cli_command cli_info, cli_copy, cli_bench, cli_serve_nbd;
 
 const struct cli_command *const cli_commands[] = {
-    &cli_info,
-    &cli_copy,
-    &cli_bench,
-    &cli_serve_nbd,
-    NULL,
+    &cli_info, &cli_copy, &cli_bench, &cli_serve_nbd, NULL,
 };
