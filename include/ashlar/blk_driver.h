@@ -83,9 +83,10 @@ struct blk_driver {
      * wait for. */
     void (*poll)(struct blk_queue *queue, struct blk_poll *poll);
 
-    /* See blk_buf_alloc(). NULL: the child's, or plain memory. */
-    void *(*buf_alloc)(struct blk_queue *queue, size_t size);
-    void (*buf_free)(struct blk_queue *queue, void *buf);
+    /* Make memory of blk_buf_alloc() known to the transport, and forget it. Best effort: requests
+     * work with any memory. NULL: the child's. */
+    void (*buf_register)(struct blk_queue *queue, void *memory, size_t size);
+    void (*buf_unregister)(struct blk_queue *queue, void *memory);
 
     /* See blk_report(). */
     void (*report)(const struct blk *dev, void (*line)(void *arg, const char *text), void *arg);

@@ -21,7 +21,8 @@ void *base_alloc_array(size_t count, size_t size);
 void *base_alloc_aligned(size_t align, size_t size); /* align: a power of two */
 void base_free(void *memory);
 
-#define BASE_PAGE ((size_t)4096)
+#define BASE_PAGE      ((size_t)4096)
+#define BASE_HUGE_PAGE ((size_t)2 << 20)
 
 /* Zero-filled address space; a page takes memory when it is first written. size: whole pages. */
 void *base_reserve(uint64_t size);

@@ -6,7 +6,7 @@
 
 #include "base/util.h"
 
-/* A buffer of blk_buf_alloc() that plain memory serves. */
+/* A buffer of blk_buf_alloc(); the queue owns it. */
 struct blk_buf {
     struct blk_buf *next;
     void *memory;
@@ -14,12 +14,6 @@ struct blk_buf {
 
 static void close_parts(struct blk_queue *q)
 {
-    while (q->bufs) {
-        struct blk_buf *b = q->bufs;
-        q->bufs = b->next;
-        base_free(b->memory);
-        base_free(b);
-    }
     base_free(q->bounce);
     base_free(q->tags);
     base_free(q->slots);
@@ -89,6 +83,8 @@ int blk_queue_close(struct blk_queue *q)
     struct blk *dev = q->dev;
     if (q->in_flight)
         return -EBUSY;
+    while (q->bufs)
+        blk_buf_free(q, q->bufs->memory);
     if (dev->driver->queue_close)
         dev->driver->queue_close(q);
     if (q->child)
@@ -342,10 +338,10 @@ int blk_execute(struct blk_queue *q, struct blk_req *req)
 
 /* ---- buffers --------------------------------------------------------------------------- */
 
-/* The queue in the stack whose driver has buffers of its own. */
+/* The queue in the stack whose driver wants to know of buffers; NULL if none does. */
 static struct blk_queue *buf_queue(struct blk_queue *q)
 {
-    while (!q->dev->driver->buf_alloc && q->child)
+    while (q && !q->dev->driver->buf_register)
         q = q->child;
     return q;
 }
@@ -353,33 +349,30 @@ static struct blk_queue *buf_queue(struct blk_queue *q)
 void *blk_buf_alloc(struct blk_queue *queue, size_t size)
 {
     struct blk_queue *q = buf_queue(queue);
-    if (q->dev->driver->buf_alloc)
-        return q->dev->driver->buf_alloc(q, size);
+    size_t align = size >= BASE_HUGE_PAGE ? BASE_HUGE_PAGE : BASE_PAGE;
     struct blk_buf *b = base_alloc(sizeof(*b));
-    void *memory = b ? base_alloc_aligned(BASE_PAGE, size) : NULL;
+    void *memory = b ? base_alloc_aligned(align, size) : NULL;
     if (!memory) {
         base_free(b);
         return NULL;
     }
     b->memory = memory;
-    b->next = q->bufs;
-    q->bufs = b;
+    b->next = queue->bufs;
+    queue->bufs = b;
+    if (q)
+        q->dev->driver->buf_register(q, memory, size);
     return memory;
 }
 
 void blk_buf_free(struct blk_queue *queue, void *buf)
 {
     struct blk_queue *q = buf_queue(queue);
-    if (!buf)
-        return;
-    if (q->dev->driver->buf_alloc) {
-        q->dev->driver->buf_free(q, buf);
-        return;
-    }
-    for (struct blk_buf **p = &q->bufs; *p; p = &(*p)->next)
+    for (struct blk_buf **p = &queue->bufs; *p; p = &(*p)->next)
         if ((*p)->memory == buf) {
             struct blk_buf *b = *p;
             *p = b->next;
+            if (q)
+                q->dev->driver->buf_unregister(q, buf);
             base_free(b->memory);
             base_free(b);
             return;

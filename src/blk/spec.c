@@ -42,12 +42,12 @@ static int hex_digit(char c)
     return -1;
 }
 
-/* Replace each %XX; the text gets shorter in place. */
+/* Replace each %XX; the text gets shorter in place. A '%' at the very end is itself: "1%". */
 static int decode(char *text, struct blk_error *err)
 {
     char *out = text;
     for (const char *in = text; *in; in++) {
-        if (*in != '%') {
+        if (*in != '%' || !in[1]) {
             *out++ = *in;
             continue;
         }

@@ -250,7 +250,7 @@ void cli_print_completion(void)
            "_ashlar() {\n"
            "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=''\n"
            "  local cmd=${COMP_WORDS[1]}\n"
-           "  case \"$cmd ${COMP_WORDS[2]}\" in\n");
+           "  case \"$cmd ${COMP_WORDS[2]:-}\" in\n");
     for (const struct cli_command *const *c = cli_commands; *c; c++)
         if (strchr((*c)->name, ' '))
             printf("    \"%s\") [ $COMP_CWORD -gt 2 ] && cmd='%s';;\n", (*c)->name, (*c)->name);

@@ -68,6 +68,7 @@ static void specs_that_are_refused(void **state)
     test_refused("mem:1M?block=%4", -EINVAL, "hexadecimal");
     test_refused("mem:1M?block=%00", -EINVAL, "hexadecimal");
     test_refused("mem:%zz", -EINVAL, "hexadecimal");
+    test_refused("mem:1%", -EINVAL, "not '1%'");
     test_refused("null:1G?zeroes=yes", -EINVAL, "on or off");
     test_refused("readonly", -EINVAL, "needs a device");
     test_refused("readonly,", -EINVAL, "needs a device");

@@ -1,0 +1,71 @@
+/* bench/job.h: what the threads of a job share, and what each has of its own. */
+#ifndef BENCH_JOB_H
+#define BENCH_JOB_H
+
+#include <ashlar/bench.h>
+
+#include "base/hist.h"
+#include "base/platform.h"
+
+/* What a pass does; a verify job may have two, one after the other. */
+enum pass { PASS_MEASURE, PASS_WRITE, PASS_CHECK };
+
+struct worker {
+    struct run *run;
+    unsigned index;
+    struct base_thread thread;
+    struct blk_queue *queue;
+    int error; /* of the set-up */
+
+    struct blk_req *reqs;  /* depth of them; reqs[i] uses the i-th block of buffer */
+    struct blk_req **idle; /* stack of requests that are not in flight */
+    struct blk_req **done; /* room for blk_reap() */
+    uint64_t *submitted;   /* when reqs[i] went down */
+    char *buffer;
+    unsigned idle_count;
+
+    uint64_t random; /* generator of offsets and of the mix */
+    uint64_t first;  /* its part of the range: blocks [first, first + blocks) */
+    uint64_t blocks;
+    uint64_t next;   /* sequential: the block that comes next, within its part */
+    uint64_t walked; /* passes: blocks handed out */
+    uint64_t left;   /* requests that it may still start */
+    uint64_t writes; /* since the last flush */
+    bool flush_due;
+    uint64_t due; /* rate: when the next request may start */
+
+    /* Its share of the result. */
+    struct hist read;
+    struct hist write;
+    uint64_t flushes;
+    uint64_t last; /* when the last counted request completed */
+    uint64_t errors;
+    int first_error;
+    uint8_t error_op;
+    uint64_t error_offset;
+    uint64_t checked;
+    uint64_t damaged;
+    struct bench_damage damage[BENCH_DAMAGE_MAX];
+};
+
+struct run {
+    struct blk *dev;
+    const struct bench_job *job;
+    enum pass pass;
+    uint64_t first_block; /* of the range, in blocks of the job */
+    uint64_t blocks;
+    struct worker *workers;
+    bool stop; /* atomic: somebody failed */
+
+    struct base_mutex lock; /* guards ready, start */
+    struct base_cond changed;
+    unsigned ready; /* threads that are set up, or have failed to */
+    uint64_t start; /* when all begin; 0: not yet */
+    uint64_t measure_from;
+    uint64_t end; /* UINT64_MAX: until the count */
+};
+
+/* worker.c: a thread's life, from opening its queue to closing it. */
+void worker_main(void *arg);
+
+#endif

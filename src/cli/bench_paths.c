@@ -1,0 +1,234 @@
+/*
+ * The paths that `ashlar bench` compares: one row each. To add a path, write its two functions and
+ * its row; table, JSON and report take it from there.
+ */
+#include "cli/bench.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- helpers of paths ------------------------------------------------------------------ */
+
+static bool in_path(const char *program)
+{
+    char file[512];
+    const char *at = getenv("PATH");
+    while (at && *at) {
+        int len = (int)strcspn(at, ":");
+        snprintf(file, sizeof(file), "%.*s/%s", len, at, program);
+        if (access(file, X_OK) == 0)
+            return true;
+        at += len + (at[len] == ':');
+    }
+    return false;
+}
+
+static const char *always(void)
+{
+    return NULL;
+}
+
+static bool answers(const char *socket_path)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    snprintf(a.sun_path, sizeof(a.sun_path), "%s", socket_path);
+    bool ok = fd >= 0 && connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0;
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+/* Run a server and wait until its socket answers. What it prints goes to a file in the folder. */
+static int start_server(const struct bench_place *place, const char *name, const char *socket_path,
+                        const char *const argv[], pid_t *server, char why[256])
+{
+    char log[400];
+    snprintf(log, sizeof(log), "%s/%s.log", place->dir, name);
+    pid_t pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGTERM); /* it must not outlive us */
+        int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        int null = open("/dev/null", O_RDONLY);
+        if (fd < 0 || null < 0 || dup2(null, 0) < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
+            _exit(127);
+        setpgid(0, 0); /* a Ctrl-C is for us; we end it */
+        execvp(argv[0], (char *const *)(uintptr_t)argv);
+        _exit(127);
+    }
+    const struct timespec pause = {.tv_nsec = 10000000};
+    for (int i = 0; pid > 0 && i < 1000; i++) {
+        if (answers(socket_path)) {
+            *server = pid;
+            return 0;
+        }
+        if (waitpid(pid, NULL, WNOHANG) == pid)
+            break;
+        nanosleep(&pause, NULL);
+        if (i == 999)
+            kill(pid, SIGKILL);
+    }
+    char line[160] = "";
+    FILE *f = fopen(log, "re");
+    if (f && !fgets(line, sizeof(line), f))
+        line[0] = '\0';
+    if (f)
+        fclose(f);
+    line[strcspn(line, "\n")] = '\0';
+    snprintf(why, 256, "%s did not start: %s", argv[0], line);
+    return -1;
+}
+
+/* ---- this process ---------------------------------------------------------------------- */
+
+static int start_scheme(const char *scheme, const struct bench_place *place, char spec[512])
+{
+    snprintf(spec, 512, "%s:%llu", scheme, (unsigned long long)place->size);
+    return 0;
+}
+
+static int start_null(const struct bench_place *place, char spec[512], pid_t *server, char why[256])
+{
+    (void)server;
+    (void)why;
+    return start_scheme("null", place, spec);
+}
+
+static int start_mem(const struct bench_place *place, char spec[512], pid_t *server, char why[256])
+{
+    (void)server;
+    (void)why;
+    return start_scheme("mem", place, spec);
+}
+
+/* ---- files ----------------------------------------------------------------------------- */
+
+/* A file of the run, shared by the paths that go to it the same way; made by the first. */
+static int start_file(const char *scheme, bool direct, const struct bench_place *place,
+                      char spec[512])
+{
+    snprintf(spec, 512, "%s:%s/%s.img?create=%llu&direct=%s", scheme, place->dir,
+             direct ? "direct" : "cached", (unsigned long long)place->size, direct ? "on" : "off");
+    return 0;
+}
+
+static int start_file_cached(const struct bench_place *place, char spec[512], pid_t *server,
+                             char why[256])
+{
+    (void)server;
+    (void)why;
+    return start_file("file", false, place, spec);
+}
+
+static int start_file_direct(const struct bench_place *place, char spec[512], pid_t *server,
+                             char why[256])
+{
+    (void)server;
+    (void)why;
+    return start_file("file", true, place, spec);
+}
+
+static int start_psync_cached(const struct bench_place *place, char spec[512], pid_t *server,
+                              char why[256])
+{
+    (void)server;
+    (void)why;
+    return start_file("psync", false, place, spec);
+}
+
+static int start_psync_direct(const struct bench_place *place, char spec[512], pid_t *server,
+                              char why[256])
+{
+    (void)server;
+    (void)why;
+    return start_file("psync", true, place, spec);
+}
+
+/* ---- NBD ------------------------------------------------------------------------------- */
+
+static void nbd_names(const struct bench_place *place, const char *name, char socket_path[108],
+                      char spec[512])
+{
+    snprintf(socket_path, 108, "%s/%s.sock", place->dir, name);
+    snprintf(spec, 512, "nbd+unix:///?socket=%s", socket_path);
+}
+
+static int start_nbd(const struct bench_place *place, char spec[512], pid_t *server, char why[256])
+{
+    char socket_path[108], device[64];
+    nbd_names(place, "nbd", socket_path, spec);
+    snprintf(device, sizeof(device), "mem:%llu", (unsigned long long)place->size);
+    const char *const argv[] = {"/proc/self/exe", "serve",     "nbd", device,
+                                "--socket",       socket_path, NULL};
+    return start_server(place, "nbd", socket_path, argv, server, why);
+}
+
+static const char *no_nbdkit(void)
+{
+    return in_path("nbdkit") ? NULL : "nbdkit is not installed";
+}
+
+static int start_nbdkit(const struct bench_place *place, char spec[512], pid_t *server,
+                        char why[256])
+{
+    char socket_path[108], size[64];
+    nbd_names(place, "nbdkit", socket_path, spec);
+    snprintf(size, sizeof(size), "size=%llu", (unsigned long long)place->size);
+    const char *const argv[] = {"nbdkit", "-f", "-U", socket_path, "memory", size, NULL};
+    return start_server(place, "nbdkit", socket_path, argv, server, why);
+}
+
+static const char *no_qsd(void)
+{
+    return in_path("qemu-storage-daemon") ? NULL : "qemu-storage-daemon is not installed";
+}
+
+static int start_qsd(const struct bench_place *place, char spec[512], pid_t *server, char why[256])
+{
+    char socket_path[108], node[128], address[160];
+    nbd_names(place, "qsd", socket_path, spec);
+    snprintf(node, sizeof(node), "driver=null-co,node-name=n,size=%llu",
+             (unsigned long long)place->size);
+    snprintf(address, sizeof(address), "addr.type=unix,addr.path=%s", socket_path);
+    const char *const argv[] = {"qemu-storage-daemon",
+                                "--blockdev",
+                                node,
+                                "--nbd-server",
+                                address,
+                                "--export",
+                                "type=nbd,id=e,node-name=n,name=,writable=on",
+                                NULL};
+    return start_server(place, "qsd", socket_path, argv, server, why);
+}
+
+/* ---- the table ------------------------------------------------------------------------- */
+
+const struct bench_path_kind bench_path_kinds[] = {
+    {"null", "null: the engine alone", "Null and memory", false, always, start_null, false},
+    {"mem", "mem: a disk in memory", "Null and memory", false, always, start_mem, true},
+    {"file", "file: io_uring, page cache", "Files through the page cache", false, always,
+     start_file_cached, true},
+    {"file-direct", "file: io_uring, O_DIRECT", "Files with O_DIRECT", false, always,
+     start_file_direct, true},
+    {"psync", "pread and pwrite, page cache", "Files through the page cache", true, always,
+     start_psync_cached, false},
+    {"psync-direct", "pread and pwrite, O_DIRECT", "Files with O_DIRECT", true, always,
+     start_psync_direct, false},
+    {"nbd", "NBD: ashlar serve nbd, memory", "NBD over a unix socket", false, always, start_nbd,
+     true},
+    {"nbdkit", "NBD: nbdkit, memory", "NBD over a unix socket", true, no_nbdkit, start_nbdkit,
+     true},
+    {"qsd", "NBD: qemu-storage-daemon, null", "NBD over a unix socket", true, no_qsd, start_qsd,
+     false},
+    {0},
+};

@@ -1,0 +1,410 @@
+/*
+ * file:PATH - a file or block device through io_uring.
+ *
+ * A queue is a ring. Each request in flight has at most one entry in the ring, which carries the
+ * request's address; a request that needs several steps (the rest of a short transfer, writing
+ * zeroes by hand, the sync of a FUA write-zeroes) sends the next one when the last is done. The
+ * file and the buffers of blk_buf_alloc() are registered with the ring.
+ */
+#include <ashlar/blk_driver.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <linux/falloc.h>
+#include <poll.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/platform.h"
+#include "base/util.h"
+#include "linux/file_open.h"
+
+#define MAX_BUFFERS  64
+#define ZERO_SIZE    (256u << 10)
+/* Entries handed to the kernel at once: in one go, a device would start a large batch late, finish
+ * it all together, and idle until the next. */
+#define SUBMIT_CHUNK 4
+
+struct file {
+    struct file_open how;
+    bool buffers; /* option: register buffers */
+    int fd;
+    bool no_punch;      /* the filesystem said so; a hint, shared by all queues */
+    bool no_zero_range; /* likewise */
+    char *zeroes;       /* ZERO_SIZE bytes, for filesystems that cannot zero */
+};
+
+struct file_queue {
+    struct io_uring ring;
+    bool fixed_buffers;               /* the ring has a table of them */
+    unsigned buffers;                 /* entries of the table that were ever used */
+    unsigned hint;                    /* the entry that the last request was found in */
+    struct iovec buffer[MAX_BUFFERS]; /* length 0: free */
+};
+
+enum step { STEP_TRANSFER, STEP_PUNCH, STEP_ZERO_RANGE, STEP_ZERO_WRITE, STEP_SYNC };
+
+struct file_slot {
+    uint64_t done;  /* bytes transferred or zeroed */
+    enum step step; /* what the entry in the ring does */
+};
+
+/* ---- device ---------------------------------------------------------------------------- */
+
+static int open_device(struct blk *dev, struct blk_error *err)
+{
+    struct file *f = dev->priv;
+    f->fd = file_open(dev, &f->how, err);
+    if (f->fd < 0)
+        return f->fd;
+    f->zeroes = base_alloc_aligned(BASE_PAGE, ZERO_SIZE);
+    if (!f->zeroes) {
+        close(f->fd);
+        return blk_error_set(err, -ENOMEM, "out of memory");
+    }
+    dev->info.max_iov = 1024;
+    return 0;
+}
+
+static void close_device(struct blk *dev)
+{
+    struct file *f = dev->priv;
+    close(f->fd);
+    base_free(f->zeroes);
+}
+
+/* The ring with the best set of flags that this kernel takes. */
+static int open_ring(struct io_uring *ring, unsigned depth)
+{
+    static const unsigned flags[] = {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG, 0};
+    int error = -EINVAL;
+    for (unsigned i = 0; i < ARRAY_SIZE(flags) && error == -EINVAL; i++) {
+        struct io_uring_params p = {.flags = flags[i]};
+        error = io_uring_queue_init_params(depth, ring, &p);
+    }
+    return error;
+}
+
+static int open_queue(struct blk_queue *queue)
+{
+    const struct file *f = queue->dev->priv;
+    struct file_queue *q = queue->priv;
+    int error = open_ring(&q->ring, queue->depth);
+    if (error < 0)
+        return error;
+    error = io_uring_register_files(&q->ring, &f->fd, 1);
+    if (error < 0) {
+        io_uring_queue_exit(&q->ring);
+        return error;
+    }
+    q->fixed_buffers = f->buffers && io_uring_register_buffers_sparse(&q->ring, MAX_BUFFERS) == 0;
+    return 0;
+}
+
+static void close_queue(struct blk_queue *queue)
+{
+    struct file_queue *q = queue->priv;
+    io_uring_queue_exit(&q->ring);
+}
+
+/* ---- the way down ---------------------------------------------------------------------- */
+
+/* The registered buffer that holds this memory; -1 if none does. Requests often take buffers in
+ * turn, so the search starts at the last one found. */
+static int find_buffer(struct file_queue *q, const struct iovec *v)
+{
+    for (unsigned n = 0, i = q->hint; n < q->buffers; n++, i = i + 1 < q->buffers ? i + 1 : 0) {
+        size_t at = (size_t)((char *)v->iov_base - (char *)q->buffer[i].iov_base);
+        if (at < q->buffer[i].iov_len && v->iov_len <= q->buffer[i].iov_len - at) {
+            q->hint = i;
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+static void prep_one(struct file_queue *q, struct io_uring_sqe *sqe, const struct blk_req *r,
+                     const struct iovec *v, uint64_t offset)
+{
+    int buffer = q->fixed_buffers ? find_buffer(q, v) : -1;
+    unsigned len = (unsigned)v->iov_len;
+    if (r->op == BLK_READ && buffer >= 0)
+        io_uring_prep_read_fixed(sqe, 0, v->iov_base, len, offset, buffer);
+    else if (r->op == BLK_READ)
+        io_uring_prep_read(sqe, 0, v->iov_base, len, offset);
+    else if (buffer >= 0)
+        io_uring_prep_write_fixed(sqe, 0, v->iov_base, len, offset, buffer);
+    else
+        io_uring_prep_write(sqe, 0, v->iov_base, len, offset);
+}
+
+/* All of the request's data at first; after a short transfer, what is left of one iov entry. */
+static void prep_transfer(struct file_queue *q, struct io_uring_sqe *sqe, const struct blk_req *r,
+                          uint64_t done)
+{
+    if (!done && r->niov > 1) {
+        if (r->op == BLK_READ)
+            io_uring_prep_readv(sqe, 0, r->iov, r->niov, r->offset);
+        else
+            io_uring_prep_writev(sqe, 0, r->iov, r->niov, r->offset);
+    } else {
+        const struct iovec *v = r->iov;
+        uint64_t skip = done;
+        for (; skip >= v->iov_len; v++)
+            skip -= v->iov_len;
+        struct iovec rest = {(char *)v->iov_base + skip, v->iov_len - skip};
+        prep_one(q, sqe, r, &rest, r->offset + done);
+    }
+    if (r->op == BLK_WRITE && (r->flags & BLK_FUA))
+        sqe->rw_flags = RWF_DSYNC;
+}
+
+static void prep(struct blk_queue *queue, struct blk_req *r)
+{
+    const struct file *f = queue->dev->priv;
+    struct file_queue *q = queue->priv;
+    const struct file_slot *s = blk_slot(queue, r);
+    /* There is always room: the ring has an entry for each request in flight. */
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
+    switch (s->step) {
+    case STEP_TRANSFER:
+        prep_transfer(q, sqe, r, s->done);
+        break;
+    case STEP_PUNCH:
+        io_uring_prep_fallocate(sqe, 0, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                (off_t)r->offset, (off_t)r->len);
+        break;
+    case STEP_ZERO_RANGE:
+        io_uring_prep_fallocate(sqe, 0, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+                                (off_t)r->offset, (off_t)r->len);
+        break;
+    case STEP_ZERO_WRITE:
+        io_uring_prep_write(sqe, 0, f->zeroes, (unsigned)min_u64(r->len - s->done, ZERO_SIZE),
+                            r->offset + s->done);
+        break;
+    case STEP_SYNC:
+        io_uring_prep_fsync(sqe, 0, IORING_FSYNC_DATASYNC);
+        break;
+    }
+    sqe->flags |= IOSQE_FIXED_FILE;
+    io_uring_sqe_set_data(sqe, r);
+}
+
+static enum step first_step(const struct file *f, const struct blk_req *r)
+{
+    if (r->op == BLK_FLUSH)
+        return STEP_SYNC;
+    if (r->op == BLK_DISCARD)
+        return STEP_PUNCH;
+    if (r->op != BLK_WRITE_ZEROES)
+        return STEP_TRANSFER;
+    if (!(r->flags & BLK_NO_UNMAP) && !__atomic_load_n(&f->no_punch, __ATOMIC_RELAXED))
+        return STEP_PUNCH;
+    return __atomic_load_n(&f->no_zero_range, __ATOMIC_RELAXED) ? STEP_ZERO_WRITE : STEP_ZERO_RANGE;
+}
+
+/* Walk the file's data and holes. A filesystem that keeps no holes says "data" for all. */
+static int status(const struct file *f, struct blk_req *r)
+{
+    struct blk_extent *e = r->iov[0].iov_base;
+    size_t max = r->iov[0].iov_len / sizeof(*e);
+    uint64_t at = r->offset, end = r->offset + r->len;
+    for (r->count = 0; r->count < max && at < end;) {
+        off_t data = lseek(f->fd, (off_t)at, SEEK_DATA);
+        uint64_t next = data < 0 ? end : min_u64((uint64_t)data, end);
+        if (data < 0 && errno != ENXIO)
+            return -errno;
+        uint32_t flags = BLK_EXTENT_HOLE | BLK_EXTENT_ZERO;
+        if (next == at) {
+            off_t hole = lseek(f->fd, (off_t)at, SEEK_HOLE);
+            if (hole < 0)
+                return -errno;
+            next = min_u64((uint64_t)hole, end);
+            flags = 0;
+        }
+        if (next <= at)
+            return -EIO; /* the file has shrunk */
+        e[r->count++] = (struct blk_extent){.len = next - at, .flags = flags};
+        at = next;
+    }
+    return 0;
+}
+
+static void flush_ring(struct file_queue *q)
+{
+    /* What the kernel does not take now stays in the ring; progress tries again. */
+    if (io_uring_sq_ready(&q->ring))
+        io_uring_submit(&q->ring);
+}
+
+static void submit(struct blk_queue *queue, struct blk_req *const *reqs, unsigned n)
+{
+    const struct file *f = queue->dev->priv;
+    for (unsigned i = 0; i < n; i++) {
+        struct blk_req *r = reqs[i];
+        struct file_slot *s = blk_slot(queue, r);
+        if (r->op == BLK_STATUS) {
+            blk_complete(queue, r, status(f, r));
+            continue;
+        }
+        s->done = 0;
+        s->step = first_step(f, r);
+        prep(queue, r);
+        if (i % SUBMIT_CHUNK == SUBMIT_CHUNK - 1)
+            flush_ring(queue->priv);
+    }
+    flush_ring(queue->priv);
+}
+
+/* ---- the way up ------------------------------------------------------------------------ */
+
+/* The next way to zero when one is not supported; false: there is none. */
+static bool other_way_to_zero(struct file *f, const struct blk_req *r, struct file_slot *s)
+{
+    if (s->step == STEP_PUNCH)
+        __atomic_store_n(&f->no_punch, true, __ATOMIC_RELAXED);
+    else
+        __atomic_store_n(&f->no_zero_range, true, __ATOMIC_RELAXED);
+    s->step = s->step == STEP_PUNCH ? STEP_ZERO_RANGE : STEP_ZERO_WRITE;
+    return s->step != STEP_ZERO_WRITE || !(r->flags & BLK_FAST_ZERO);
+}
+
+/* An entry of this request is done with this result; true: prep() its next step. */
+static bool next_step(struct blk_queue *queue, struct blk_req *r, int result)
+{
+    struct file_slot *s = blk_slot(queue, r);
+    bool transfer = s->step == STEP_TRANSFER || s->step == STEP_ZERO_WRITE;
+    if (result == -EAGAIN || result == -EINTR)
+        return true;
+    if (result == -EOPNOTSUPP && r->op == BLK_WRITE_ZEROES &&
+        (s->step == STEP_PUNCH || s->step == STEP_ZERO_RANGE) &&
+        other_way_to_zero(queue->dev->priv, r, s))
+        return true;
+    if (result == -EOPNOTSUPP && r->op == BLK_DISCARD)
+        result = 0; /* a hint that cannot be taken */
+    if (result == 0 && transfer)
+        result = -EIO; /* the file has shrunk, or the disk is full and will not say so */
+    if (result < 0) {
+        blk_complete(queue, r, result);
+        return false;
+    }
+    if (transfer)
+        s->done += (unsigned)result;
+    if (transfer && s->done < r->len)
+        return true;
+    if (r->op == BLK_WRITE_ZEROES && (r->flags & BLK_FUA) && s->step != STEP_SYNC) {
+        s->step = STEP_SYNC;
+        return true;
+    }
+    blk_complete(queue, r, 0);
+    return false;
+}
+
+static void take_completions(struct blk_queue *queue)
+{
+    struct file_queue *q = queue->priv;
+    struct io_uring_cqe *cqe;
+    while (io_uring_peek_cqe(&q->ring, &cqe) == 0) {
+        struct blk_req *r = io_uring_cqe_get_data(cqe);
+        int result = cqe->res;
+        io_uring_cqe_seen(&q->ring, cqe);
+        if (next_step(queue, r, result))
+            prep(queue, r);
+    }
+    flush_ring(q);
+}
+
+static void wait_for_one(struct file_queue *q, int64_t timeout)
+{
+    struct io_uring_cqe *cqe;
+    struct __kernel_timespec t = {.tv_sec = timeout / 1000000000, .tv_nsec = timeout % 1000000000};
+    io_uring_wait_cqe_timeout(&q->ring, &cqe, timeout < 0 ? NULL : &t);
+}
+
+static void progress(struct blk_queue *queue, int64_t timeout)
+{
+    uint64_t end = timeout > 0 ? base_now_ns() + (uint64_t)timeout : 0;
+    flush_ring(queue->priv);
+    take_completions(queue);
+    while (!queue->ready && timeout) {
+        wait_for_one(queue->priv, timeout);
+        take_completions(queue);
+        if (timeout > 0) {
+            uint64_t now = base_now_ns();
+            timeout = now < end ? (int64_t)(end - now) : 0;
+        }
+    }
+}
+
+static void poll_ring(struct blk_queue *queue, struct blk_poll *poll)
+{
+    struct file_queue *q = queue->priv;
+    poll->fd = q->ring.ring_fd;
+    poll->events = POLLIN;
+    if (io_uring_sq_ready(&q->ring) || io_uring_cq_ready(&q->ring))
+        poll->timeout = 0;
+}
+
+/* ---- buffers --------------------------------------------------------------------------- */
+
+/* Put v into the table of the ring. */
+static void update_table(struct file_queue *q, unsigned i, struct iovec v)
+{
+    __u64 tag = 0;
+    q->buffer[i] = v;
+    if (io_uring_register_buffers_update_tag(&q->ring, i, &v, &tag, 1) < 0)
+        q->fixed_buffers = false; /* locked memory is limited; go on without */
+}
+
+static void buf_register(struct blk_queue *queue, void *memory, size_t size)
+{
+    struct file_queue *q = queue->priv;
+    for (unsigned i = 0; q->fixed_buffers && i < MAX_BUFFERS; i++)
+        if (!q->buffer[i].iov_len) {
+            if (i >= q->buffers)
+                q->buffers = i + 1;
+            update_table(q, i, (struct iovec){memory, size});
+            return;
+        }
+}
+
+static void buf_unregister(struct blk_queue *queue, void *memory)
+{
+    struct file_queue *q = queue->priv;
+    for (unsigned i = 0; q->fixed_buffers && i < q->buffers; i++)
+        if (q->buffer[i].iov_base == memory)
+            update_table(q, i, (struct iovec){0});
+}
+
+static const struct blk_option file_options[] = {
+    {"direct", BLK_OPT_BOOL, offsetof(struct file, how.direct), "off",
+     "bypass the page cache (O_DIRECT)"},
+    {"create", BLK_OPT_SIZE, offsetof(struct file, how.create), NULL,
+     "make the file, of this size, if there is none"},
+    {"block", BLK_OPT_SIZE, offsetof(struct file, how.block), NULL,
+     "logical block size; default: 512, or what the device or direct I/O asks"},
+    {"buffers", BLK_OPT_BOOL, offsetof(struct file, buffers), "on",
+     "register buffers with the kernel"},
+    {0},
+};
+
+const struct blk_driver blk_file = {
+    .name = "file",
+    .argument = "PATH",
+    .summary = "a file or block device, by io_uring",
+    .options = file_options,
+    .priv_size = sizeof(struct file),
+    .queue_size = sizeof(struct file_queue),
+    .slot_size = sizeof(struct file_slot),
+    .open = open_device,
+    .close = close_device,
+    .queue_open = open_queue,
+    .queue_close = close_queue,
+    .submit = submit,
+    .progress = progress,
+    .poll = poll_ring,
+    .buf_register = buf_register,
+    .buf_unregister = buf_unregister,
+};
