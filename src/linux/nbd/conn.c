@@ -120,7 +120,8 @@ static bool receive(struct nbd_conn *c)
 static void fill(struct nbd_conn *c, struct nbd_slot *s)
 {
     size_t part = min_u64(s->request.len, c->in_end - c->in_start);
-    memcpy(s->data, c->in + c->in_start, part);
+    if (part)
+        memcpy(s->data, c->in + c->in_start, part);
     c->in_start += part;
     if (part == s->request.len)
         return;
