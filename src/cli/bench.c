@@ -106,7 +106,7 @@ static void common_options(struct bench_matrix *m, uint64_t runtime)
     const struct cli *cli = m->cli;
     for (unsigned i = 0; i < m->job_count; i++) {
         struct bench_job *j = &m->job[i].job;
-        j->runtime = cli_number(cli, "time", j->count ? 0 : runtime);
+        j->runtime = cli_number(cli, "time", j->count || j->verify ? 0 : runtime);
         j->warmup = cli_number(cli, "warmup", j->runtime / 10);
         j->seed = cli_number(cli, "seed", 1);
         j->offset = cli_number(cli, "offset", 0);
