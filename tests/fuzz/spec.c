@@ -1,4 +1,5 @@
-/* The spec parser and option parser, on any text; devices are opened only where that is harmless. */
+/* The spec parser and option parser, on any text; devices are opened only where that is harmless.
+ */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
