@@ -7,18 +7,24 @@ void hist_clear(struct hist *h)
     memset(h, 0, sizeof(*h));
 }
 
+static uint64_t load(const uint64_t *field)
+{
+    return __atomic_load_n(field, __ATOMIC_RELAXED);
+}
+
 void hist_merge(struct hist *into, const struct hist *from)
 {
-    if (!from->count)
+    uint64_t count = load(&from->count), min = load(&from->min), max = load(&from->max);
+    if (!count)
         return;
-    if (!into->count || from->min < into->min)
-        into->min = from->min;
-    if (from->max > into->max)
-        into->max = from->max;
-    into->count += from->count;
-    into->sum += from->sum;
+    if (!into->count || min < into->min)
+        into->min = min;
+    if (max > into->max)
+        into->max = max;
+    into->count += count;
+    into->sum += load(&from->sum);
     for (unsigned i = 0; i < HIST_BUCKETS; i++)
-        into->bucket[i] += from->bucket[i];
+        into->bucket[i] += load(&from->bucket[i]);
 }
 
 /* The largest value that falls into bucket i. */
