@@ -16,8 +16,8 @@ enum {
     SHORT_NS = 200 * 1000, /* a sleep that spinning might save: most of it is falling asleep and
                               waking up */
     SPIN_CONNS = 4,        /* more than these are looked at through epoll, not one by one */
-    SPIN_HITS = 4,
-    SPIN_MISSES = 2,
+    SPIN_HITS = 2,
+    SPIN_MISSES = 3,
     LOOK_NS = 200 * 1000, /* ask epoll at least so often, also while spinning succeeds */
     TICK_NS = 1000 * 1000 * 1000,
     SHARED_FD_NS = 1000 * 1000, /* reap so often where the device's fd cannot be watched */
