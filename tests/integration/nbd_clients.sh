@@ -25,7 +25,13 @@ ends_well() { # WHAT
 }
 has() { "${@:2}" 2>&1 | grep -qE -- "$1"; }
 sums() { test "$(sha256sum <"$1")" = "$(sha256sum <"$2")"; }
-io() { qemu-io -f raw "$@" | tee "$TMP/io" && ! grep -qE 'failed|error|mismatch' "$TMP/io"; }
+io() { # every command must have said what it did, and nothing else
+    local out
+    out=$(qemu-io -f raw "$@" 2>&1) && grep -qE 'bytes at offset' <<<"$out" &&
+        ! grep -qiE 'fail|error|mismatch' <<<"$out" && return
+    echo "$out"
+    return 1
+}
 
 head -c 5000000 /dev/urandom >"$TMP/src"
 truncate -s 8M "$TMP/src"
@@ -121,7 +127,7 @@ ends_well "SIGTERM"
 # ---- stats, and sockets that are in the way ----
 start server "$ASHLAR" serve nbd stats,mem:1M --socket "$sock"
 wait_for grep -q '^listening on' "$TMP/server.out"
-check_fails "a live socket is not taken" 1 'another server' "$ASHLAR" serve nbd mem:1M --socket "$sock"
+check_fails "a live socket is not taken" 1 'another server' timeout 20 "$ASHLAR" serve nbd mem:1M --socket "$sock"
 check "its server goes on" io "$uri" -c 'read 0 4k'
 kill -INT "$(pid_of server)"
 wait_for grep -q . "$TMP/server.err"
@@ -133,7 +139,7 @@ wait_for grep -q '^listening on' "$TMP/server.out"
 check "a dead socket is replaced" has 'export-size' nbdinfo "$uri"
 ends_well "SIGTERM"
 echo precious >"$sock"
-check_fails "a file is not" 1 'no socket' "$ASHLAR" serve nbd mem:1M --socket "$sock"
+check_fails "a file is not" 1 'no socket' timeout 20 "$ASHLAR" serve nbd mem:1M --socket "$sock"
 check "and is still there" grep -q precious "$sock"
 
 # ---- words ----

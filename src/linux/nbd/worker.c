@@ -274,8 +274,10 @@ static void loop(void *arg)
 {
     struct nbd_worker *w = arg;
     look_around(w);
-    while (!over(w)) {
+    for (;;) {
         serve_each(w, false);
+        if (over(w))
+            return;
         if (!spin(w))
             wait(w);
     }
