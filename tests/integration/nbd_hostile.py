@@ -313,6 +313,19 @@ def _():
             pass  # too many at the moment
 
 
+@check("and all places are free again")
+def _():
+    clients, end = [], time.monotonic() + 30
+    while len(clients) < 35 and time.monotonic() < end:
+        try:
+            clients.append(Client(path).start())
+        except (Closed, OSError):
+            pass
+    assert len(clients) == 35, len(clients)
+    for c in clients:
+        c.close()
+
+
 good.stop.set()
 good.join()
 ok &= nbd.check("the good client noticed nothing", lambda: None if good.error is None else exec("raise good.error"))
