@@ -30,7 +30,7 @@ static void crc32c_both_ways(void **state)
     uint64_t random = 1;
     for (size_t i = 0; i < sizeof(data); i++)
         data[i] = (uint8_t)random_next(&random);
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < test_rounds(2000); i++) {
         size_t start = random_below(&random, 64), len = random_below(&random, 4900);
         size_t cut = random_below(&random, len + 1);
         uint32_t whole = crc32c(0, data + start, len);

@@ -72,7 +72,7 @@ static void against_an_array(const char *spec, int rounds)
     struct blk_queue *q = test_queue(test_open(spec), 4);
     char *model = calloc(1, SIZE), *data = malloc(SIZE + 64);
     uint64_t random = 11;
-    for (int i = 0; i < rounds; i++) {
+    for (int i = 0; i < test_rounds(rounds); i++) {
         size_t len = random_len(&random), offset = random_below(&random, SIZE - len + 1);
         char *buf = data + random_below(&random, 64);
         if (random_next(&random) & 1) {

@@ -115,7 +115,7 @@ static void against_a_model(void **state)
         struct blk *dev = test_open(specs[i]);
         struct blk_queue *q = test_queue(dev, DEPTH);
         unsigned char *model = calloc(1, SIZE), *data = malloc(SIZE);
-        random_load(q, model, 0, SIZE, i + 1, 3000);
+        random_load(q, model, 0, SIZE, i + 1, test_rounds(3000));
         assert_int_equal(blk_read(q, 0, data, SIZE), 0);
         assert_memory_equal(data, model, SIZE);
         /* After a flush the device below has it all. */
@@ -143,7 +143,7 @@ static void *load_part(void *arg)
 {
     const struct loader *l = arg;
     struct blk_queue *q = test_queue(l->dev, DEPTH);
-    random_load(q, l->model, l->start, l->size, l->seed, 1500);
+    random_load(q, l->model, l->start, l->size, l->seed, test_rounds(1500));
     blk_queue_close(q);
     return NULL;
 }

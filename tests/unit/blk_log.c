@@ -121,7 +121,7 @@ static void what_a_cut_may_leave(void **state)
     assert_true(s[0] == 0 && s[8192] == 0);
     free(s);
     bool missing = false, whole = false, torn = false;
-    for (uint64_t seed = 1; seed <= 40; seed++) {
+    for (uint64_t seed = 1; seed <= (uint64_t)test_rounds(40); seed++) {
         s = after(UINT64_MAX, LOG_LOSE_SOME, seed);
         assert_true(s[0] == 'a' && s[16383] == 'b' && s[32768] == 'e' && s[40959] == 'e');
         unsigned blocks = 0;
