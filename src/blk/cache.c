@@ -8,8 +8,9 @@
  * deadlock.
  *
  * - Small reads and writes go line by line through the cache.
- * - Large ones, FUA writes, discards and write-zeroes go past it: a writing one first takes its
- *   range, in which nobody loads a line meanwhile, and clears the lines out of it.
+ * - Large ones, FUA writes, discards and write-zeroes go past it. Each holds its range meanwhile: a
+ *   reading one so that no line of it is changed, a writing one so that none is loaded either,
+ * after it cleared the lines out of it.
  * - A flush writes back what was dirty when it came, then flushes the device below.
  *
  * A line whose write fails stays dirty; the flush that wanted it reports the error, and so does
@@ -126,16 +127,24 @@ static void start_line_io(struct blk_queue *queue, struct task *t, enum io_kind 
 
 /* ---- lines, one after the other -------------------------------------------------------- */
 
-static bool in_range(const struct cache *c, uint64_t first, uint64_t last, const struct task *own)
+/* Does somebody hold one of these lines? Those who read the device hold them against writers only.
+ */
+static bool in_range(const struct cache *c, uint64_t first, uint64_t last, bool reads)
 {
     struct list *node;
     list_for_each(node, &c->ranges)
     {
         const struct task *t = container_of(node, struct task, range);
-        if (t != own && t->first <= last && first <= t->last)
+        if (t->first <= last && first <= t->last && !(reads && t->req->op == BLK_READ))
             return true;
     }
     return false;
+}
+
+static void take_range(struct cache *c, struct task *t)
+{
+    list_push_back(&c->ranges, &t->range);
+    t->ranged = true;
 }
 
 /* Make room for a line that is not here. */
@@ -170,7 +179,7 @@ static enum outcome step_line(struct blk_queue *queue, struct task *t)
     uint64_t offset = r->offset + t->at, number = offset / c->block;
     size_t within = (size_t)(offset % c->block), len = line_len(queue->dev, number);
     size_t part = min_u64(len - within, r->len - t->at);
-    if (in_range(c, number, number, NULL))
+    if (in_range(c, number, number, r->op == BLK_READ))
         return BLOCKED;
     uint32_t at = lines_find(&c->lines, number);
     if (at == LINE_NONE) {
@@ -245,7 +254,7 @@ static uint64_t range_steps(const struct cache *c, const struct task *t)
 static enum outcome step_read_past(struct blk_queue *queue, struct task *t)
 {
     struct cache *c = queue->dev->priv;
-    if (in_range(c, t->first, t->last, NULL))
+    if (in_range(c, t->first, t->last, true))
         return BLOCKED;
     for (uint64_t i = 0; i < range_steps(c, t); i++) {
         uint32_t at = range_line(c, t, i);
@@ -254,6 +263,7 @@ static enum outcome step_read_past(struct blk_queue *queue, struct task *t)
             return step_lines(queue, t);
         }
     }
+    take_range(c, t); /* so that no line of it is dirtied and written back meanwhile */
     start_past(queue, t);
     return WAITING;
 }
@@ -271,11 +281,10 @@ static enum outcome step_write_past(struct blk_queue *queue, struct task *t)
 {
     struct cache *c = queue->dev->priv;
     struct cache_queue *q = queue->priv;
-    if (!t->ranged && in_range(c, t->first, t->last, NULL))
+    if (!t->ranged && in_range(c, t->first, t->last, false))
         return BLOCKED;
     if (!t->ranged)
-        list_push_back(&c->ranges, &t->range);
-    t->ranged = true;
+        take_range(c, t);
     if (t->error)
         return DONE; /* an edge could not be kept */
     bool busy = false;

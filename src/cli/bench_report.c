@@ -212,7 +212,8 @@ static void curve(FILE *f, const struct bench_side *s, const char *colour, bool 
     fprintf(f, "<polyline fill=\"none\" stroke-width=\"2\" stroke=\"%s\"%s points=\"", colour,
             dashed ? " stroke-dasharray=\"5 3\"" : "");
     for (unsigned i = 0; i < BENCH_CURVE_POINTS; i++) {
-        double ns = s->curve[i] > low ? (double)s->curve[i] : low;
+        double ns = (double)s->curve[i];
+        ns = ns > low ? ns : low;
         fprintf(f, "%.1f,%.1f ", across(bench_curve_ppm[i] / 1e6), up(ns, low, high));
     }
     fprintf(f, "\"/>\n");
