@@ -9,16 +9,19 @@ void hist_clear(struct hist *h)
 
 void hist_merge(struct hist *into, const struct hist *from)
 {
-    if (!from->count)
+    uint64_t count = __atomic_load_n(&from->count, __ATOMIC_ACQUIRE);
+    uint64_t min = __atomic_load_n(&from->min, __ATOMIC_RELAXED);
+    uint64_t max = __atomic_load_n(&from->max, __ATOMIC_RELAXED);
+    if (!count)
         return;
-    if (!into->count || from->min < into->min)
-        into->min = from->min;
-    if (from->max > into->max)
-        into->max = from->max;
-    into->count += from->count;
-    into->sum += from->sum;
+    if (!into->count || min < into->min)
+        into->min = min;
+    if (max > into->max)
+        into->max = max;
+    into->count += count;
+    into->sum += __atomic_load_n(&from->sum, __ATOMIC_RELAXED);
     for (unsigned i = 0; i < HIST_BUCKETS; i++)
-        into->bucket[i] += from->bucket[i];
+        into->bucket[i] += __atomic_load_n(&from->bucket[i], __ATOMIC_RELAXED);
 }
 
 /* The largest value that falls into bucket i. */

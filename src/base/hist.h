@@ -42,7 +42,22 @@ static inline void hist_add(struct hist *h, uint64_t value)
     h->bucket[hist_index(value)]++;
 }
 
+/* hist_add() for a histogram that other threads may hist_merge() from at the same time. One thread
+ * adds, so nothing is contended. */
+static inline void hist_add_shared(struct hist *h, uint64_t value)
+{
+    uint64_t *bucket = &h->bucket[hist_index(value)];
+    if (!h->count || value < h->min)
+        __atomic_store_n(&h->min, value, __ATOMIC_RELAXED);
+    if (value > h->max)
+        __atomic_store_n(&h->max, value, __ATOMIC_RELAXED);
+    __atomic_store_n(&h->sum, h->sum + value, __ATOMIC_RELAXED);
+    __atomic_store_n(bucket, *bucket + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&h->count, h->count + 1, __ATOMIC_RELEASE);
+}
+
 void hist_clear(struct hist *h);
+/* from may be in use by hist_add_shared(): then samples that are just being added may be missed. */
 void hist_merge(struct hist *into, const struct hist *from);
 
 /* The value that the fraction (0 to 1) of all samples does not exceed, rounded up to the end of
