@@ -152,7 +152,7 @@ static void report_op(const struct op_stats *s, const char *name,
                       void (*line)(void *arg, const char *text), void *arg)
 {
     const struct hist *h = &s->latency;
-    char text[256], bytes[32], t[4][32];
+    char text[512], bytes[64], t[4][64];
     snprintf(text, sizeof(text),
              "stats: %s: %llu operations, %s, %llu errors; latency mean %s, p50 %s, p99 %s, max %s",
              name, (unsigned long long)h->count, text_size(bytes, sizeof(bytes), s->bytes),
