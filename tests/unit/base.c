@@ -240,7 +240,7 @@ static void random_numbers(void **state)
 static void memory(void **state)
 {
     (void)state;
-    char *a = base_alloc_aligned(4096, 100), *r = base_reserve(UINT64_C(1) << 40);
+    char *a = base_alloc_aligned(4096, 100), *r = base_reserve(UINT64_C(1) << 32);
     assert_non_null(r);
     assert_int_equal((uintptr_t)a % 4096, 0);
     for (int i = 0; i < 100; i++)
@@ -250,10 +250,10 @@ static void memory(void **state)
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* they would stop here */
     assert_null(base_alloc_array(SIZE_MAX / 2, 16));
 #endif
-    r[UINT64_C(1) << 39] = 'x';
-    base_reserve_discard(r + (UINT64_C(1) << 39), BASE_PAGE);
-    assert_int_equal(r[UINT64_C(1) << 39], 0);
-    base_unreserve(r, UINT64_C(1) << 40);
+    r[UINT64_C(1) << 31] = 'x';
+    base_reserve_discard(r + (UINT64_C(1) << 31), BASE_PAGE);
+    assert_int_equal(r[UINT64_C(1) << 31], 0);
+    base_unreserve(r, UINT64_C(1) << 32);
 }
 
 struct shared {
