@@ -10,8 +10,8 @@
  *     if (bench_run(dev, &job, &result, &err) < 0)
  *         die(err.text);
  *
- * Each thread has a queue of its own and is pinned to a processor. Within the measured loop nothing
- * is allocated or locked. Times are nanoseconds.
+ * Each thread has a queue of its own; several are pinned to processors. Within the measured loop
+ * nothing is allocated or locked. Times are nanoseconds.
  *
  * How it is measured: the clock is read once before each batch is submitted and once after each
  * batch is reaped; a request's latency is the difference. Requests that complete within the
@@ -50,6 +50,14 @@ enum bench_verify {
     BENCH_VERIFY_CHECK,
 };
 
+/* Threads on processors of their own, in turn. A lone thread is better left to the scheduler, which
+ * takes it to the processor that its device interrupts; several it would push around. */
+enum bench_pin {
+    BENCH_PIN_AUTO, /* if there are several threads */
+    BENCH_PIN_ON,
+    BENCH_PIN_OFF,
+};
+
 struct bench_job {
     enum bench_pattern pattern;
     unsigned read_percent; /* 100: reads only; 0: writes only; else a random mix */
@@ -66,8 +74,8 @@ struct bench_job {
     uint64_t seed;
     enum bench_verify verify; /* a pass replaces runtime and count */
     uint64_t generation;      /* from 1 */
-    bool no_pin;              /* leave the threads to the scheduler */
-    const bool *stop;         /* if not NULL and it becomes true (atomic), the job ends early */
+    enum bench_pin pin;
+    const bool *stop; /* if not NULL and it becomes true (atomic), the job ends early */
 };
 
 #define BENCH_JOB_DEFAULT                                                                          \

@@ -7,11 +7,14 @@ void hist_clear(struct hist *h)
     memset(h, 0, sizeof(*h));
 }
 
+static uint64_t load(const uint64_t *field)
+{
+    return __atomic_load_n(field, __ATOMIC_RELAXED);
+}
+
 void hist_merge(struct hist *into, const struct hist *from)
 {
-    uint64_t count = __atomic_load_n(&from->count, __ATOMIC_ACQUIRE);
-    uint64_t min = __atomic_load_n(&from->min, __ATOMIC_RELAXED);
-    uint64_t max = __atomic_load_n(&from->max, __ATOMIC_RELAXED);
+    uint64_t count = load(&from->count), min = load(&from->min), max = load(&from->max);
     if (!count)
         return;
     if (!into->count || min < into->min)
@@ -19,9 +22,9 @@ void hist_merge(struct hist *into, const struct hist *from)
     if (max > into->max)
         into->max = max;
     into->count += count;
-    into->sum += __atomic_load_n(&from->sum, __ATOMIC_RELAXED);
+    into->sum += load(&from->sum);
     for (unsigned i = 0; i < HIST_BUCKETS; i++)
-        into->bucket[i] += __atomic_load_n(&from->bucket[i], __ATOMIC_RELAXED);
+        into->bucket[i] += load(&from->bucket[i]);
 }
 
 /* The largest value that falls into bucket i. */

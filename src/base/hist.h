@@ -3,6 +3,8 @@
  *
  * Log-linear buckets: each power of two is cut into 32 equal parts, so that a percentile is at
  * most 3.2% above the true value, from 1 ns to 2^40 ns (18 minutes; longer counts as that).
+ *
+ * One thread adds; another may merge at the same time and sees counts that lag a little.
  */
 #ifndef BASE_HIST_H
 #define BASE_HIST_H
@@ -31,33 +33,24 @@ static inline unsigned hist_index(uint64_t value)
     return (shift << HIST_SUB_BITS) + (unsigned)(value >> shift);
 }
 
-static inline void hist_add(struct hist *h, uint64_t value)
+/* Only the adding thread writes, so a plain sum is enough; the store is whole for readers. */
+static inline void hist_bump(uint64_t *field, uint64_t by)
 {
-    if (!h->count || value < h->min)
-        h->min = value;
-    if (value > h->max)
-        h->max = value;
-    h->count++;
-    h->sum += value;
-    h->bucket[hist_index(value)]++;
+    __atomic_store_n(field, *field + by, __ATOMIC_RELAXED);
 }
 
-/* hist_add() for a histogram that other threads may hist_merge() from at the same time. One thread
- * adds, so nothing is contended. */
-static inline void hist_add_shared(struct hist *h, uint64_t value)
+static inline void hist_add(struct hist *h, uint64_t value)
 {
-    uint64_t *bucket = &h->bucket[hist_index(value)];
     if (!h->count || value < h->min)
         __atomic_store_n(&h->min, value, __ATOMIC_RELAXED);
     if (value > h->max)
         __atomic_store_n(&h->max, value, __ATOMIC_RELAXED);
-    __atomic_store_n(&h->sum, h->sum + value, __ATOMIC_RELAXED);
-    __atomic_store_n(bucket, *bucket + 1, __ATOMIC_RELAXED);
-    __atomic_store_n(&h->count, h->count + 1, __ATOMIC_RELEASE);
+    hist_bump(&h->count, 1);
+    hist_bump(&h->sum, value);
+    hist_bump(&h->bucket[hist_index(value)], 1);
 }
 
 void hist_clear(struct hist *h);
-/* from may be in use by hist_add_shared(): then samples that are just being added may be missed. */
 void hist_merge(struct hist *into, const struct hist *from);
 
 /* The value that the fraction (0 to 1) of all samples does not exceed, rounded up to the end of

@@ -148,6 +148,11 @@ static int outcome(const struct run *run, const struct bench_result *result, str
     return 0;
 }
 
+static bool pinned(const struct bench_job *job)
+{
+    return job->pin == BENCH_PIN_ON || (job->pin == BENCH_PIN_AUTO && job->threads > 1);
+}
+
 static int run_pass(struct run *run, enum pass pass, struct bench_result *result,
                     struct blk_error *err)
 {
@@ -161,7 +166,7 @@ static int run_pass(struct run *run, enum pass pass, struct bench_result *result
         return blk_error_set(err, -ENOMEM, "out of memory");
     for (unsigned i = 0; i < job->threads; i++) {
         struct worker *w = &run->workers[i];
-        int cpu = job->no_pin ? -1 : (int)(i % base_cpu_count());
+        int cpu = pinned(job) ? (int)(i % base_cpu_count()) : -1;
         give_part(run, i);
         int error = base_thread_start(&w->thread, worker_main, w, cpu);
         if (error < 0) { /* the place is filled by one that failed */

@@ -14,8 +14,8 @@
 
 /* Set at open, constant from then on. */
 struct delay {
-    uint64_t read, write, flush, discard, all, jitter, seed; /* options */
-    uint64_t op[BLK_OP_COUNT];                               /* made of them */
+    uint64_t read, write, flush, discard, zone, all, jitter, seed; /* options */
+    uint64_t op[BLK_OP_COUNT];                                     /* made of them */
 };
 
 /* Belongs to the queue's thread. */
@@ -35,7 +35,7 @@ static int delay_open(struct blk *dev, struct blk_error *err)
     struct delay *d = dev->priv;
     static const uint64_t longest = UINT64_C(3600) * 1000000000;
     if (max_u64(max_u64(max_u64(d->read, d->write), max_u64(d->flush, d->discard)),
-                max_u64(d->all, d->jitter)) > longest)
+                max_u64(d->zone, max_u64(d->all, d->jitter))) > longest)
         return blk_error_set(err, -EINVAL, "a delay must be at most 3600s");
     for (unsigned op = 0; op < BLK_OP_COUNT; op++)
         d->op[op] = d->all;
@@ -45,6 +45,8 @@ static int delay_open(struct blk *dev, struct blk_error *err)
     d->op[BLK_ZONE_APPEND] = d->op[BLK_WRITE];
     d->op[BLK_FLUSH] = max_u64(d->flush, d->all);
     d->op[BLK_DISCARD] = max_u64(d->discard, d->all);
+    for (unsigned op = BLK_ZONE_REPORT; op < BLK_OP_COUNT; op++)
+        d->op[op] = max_u64(d->zone, d->all);
     return 0;
 }
 
@@ -195,6 +197,7 @@ static const struct blk_option delay_options[] = {
      "delay of writes, write-zeroes and zone appends"},
     {"flush", BLK_OPT_TIME, offsetof(struct delay, flush), "0", "delay of flushes"},
     {"discard", BLK_OPT_TIME, offsetof(struct delay, discard), "0", "delay of discards"},
+    {"zone", BLK_OPT_TIME, offsetof(struct delay, zone), "0", "delay of other zone operations"},
     {"all", BLK_OPT_TIME, offsetof(struct delay, all), "0", "least delay of every operation"},
     {"jitter", BLK_OPT_TIME, offsetof(struct delay, jitter), "0",
      "more delay, for each request a random time up to this"},

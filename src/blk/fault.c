@@ -20,13 +20,14 @@
 
 struct fault {
     /* Options. */
-    const char *op_text, *errno_text, *drop_text;
-    uint64_t nth, every, count, seed, torn, offset, len;
+    const char *op_text, *errno_text, *drop_text, *cut_text;
+    uint64_t nth, every, count, seed, torn, offset, size;
     double fraction;
-    bool cut, flip, armed;
+    bool flip, armed;
     /* Made of them at open, constant from then on. */
     uint32_t ops; /* a bit for each enum blk_op that is meant */
     int error;
+    bool cut;
     bool silent;
     uint64_t unit; /* smallest transfer that suits the device: block size and buffer alignment */
     /* State; atomic, shared by all queues. */
@@ -120,13 +121,28 @@ static int parse_errno(struct fault *f, struct blk_error *err)
     return 0;
 }
 
+static int parse_modes(struct fault *f, struct blk_error *err)
+{
+    bool drop = !strcmp(f->drop_text, "silent"), cut = !strcmp(f->cut_text, "silent");
+    if (!drop && strcmp(f->drop_text, "fail"))
+        return blk_error_set(err, -EINVAL, "drop must be fail or silent, not '%.64s'",
+                             f->drop_text);
+    if (!cut && strcmp(f->cut_text, "off") && strcmp(f->cut_text, "on"))
+        return blk_error_set(err, -EINVAL, "cut must be off, on or silent, not '%.64s'",
+                             f->cut_text);
+    f->cut = strcmp(f->cut_text, "off") != 0;
+    f->silent = drop || cut;
+    return 0;
+}
+
 /* Options that contradict each other. */
 static int check_options(const struct fault *f, struct blk_error *err)
 {
     if ((f->nth != 0) + (f->every != 0) + (f->fraction < 1) > 1)
         return blk_error_set(err, -EINVAL, "only one of nth, every and fraction can be given");
     if (f->silent && (f->torn || f->flip))
-        return blk_error_set(err, -EINVAL, "drop=silent goes with neither torn nor flip");
+        return blk_error_set(err, -EINVAL,
+                             "what is dropped silently goes with neither torn nor flip");
     if (f->flip && (f->torn || f->cut))
         return blk_error_set(err, -EINVAL, "flip goes with neither torn nor cut");
     if (f->torn && !(f->ops & 1u << BLK_WRITE))
@@ -144,10 +160,9 @@ static int fault_open(struct blk *dev, struct blk_error *err)
         error = parse_errno(f, err);
     if (error < 0)
         return error;
-    f->silent = !strcmp(f->drop_text, "silent");
-    if (!f->silent && strcmp(f->drop_text, "fail"))
-        return blk_error_set(err, -EINVAL, "drop must be fail or silent, not '%.64s'",
-                             f->drop_text);
+    error = parse_modes(f, err);
+    if (error < 0)
+        return error;
     f->unit = max_u64(dev->info.block_size, dev->info.buf_align);
     f->on = f->armed;
     return check_options(f, err);
@@ -188,12 +203,12 @@ static bool has_range(const struct blk_req *r)
 /* A zone operation is taken to be at its zone's first byte. */
 static bool in_range(const struct fault *f, const struct blk_req *r)
 {
-    if (!f->offset && !f->len)
+    if (!f->offset && !f->size)
         return true;
     if (!has_range(r))
         return false;
     uint64_t len = r->op < BLK_ZONE_APPEND ? r->len : 1;
-    uint64_t end = f->len ? f->offset + min_u64(f->len, UINT64_MAX - f->offset) : UINT64_MAX;
+    uint64_t end = f->size ? f->offset + min_u64(f->size, UINT64_MAX - f->offset) : UINT64_MAX;
     return r->offset < end && r->offset + len > f->offset;
 }
 
@@ -455,12 +470,14 @@ static const struct blk_option fault_options[] = {
      "error to fail with, by name or number"},
     {"offset", BLK_OPT_SIZE, offsetof(struct fault, offset), NULL,
      "only operations that touch bytes from here on"},
-    {"len", BLK_OPT_SIZE, offsetof(struct fault, len), NULL,
+    {"size", BLK_OPT_SIZE, offsetof(struct fault, size), NULL,
      "and only so many bytes; default: to the end"},
     {"torn", BLK_OPT_SIZE, offsetof(struct fault, torn), NULL,
      "of a failing write so many bytes reach the device"},
-    {"cut", BLK_OPT_BOOL, offsetof(struct fault, cut), "off",
-     "from the first failure on all fails, as at a power cut"},
+    {"cut", BLK_OPT_STRING, offsetof(struct fault, cut_text), "off",
+     "on: from the first failure on all fails, as at a power cut; silent: writes and flushes "
+     "report "
+     "success and are forgotten"},
     {"drop", BLK_OPT_STRING, offsetof(struct fault, drop_text), "fail",
      "fail, or silent: report success for what never arrives"},
     {"flip", BLK_OPT_BOOL, offsetof(struct fault, flip), "off",

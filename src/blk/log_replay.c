@@ -215,22 +215,24 @@ static int covered_after(struct blk_log *log, uint64_t n, uint64_t *covered)
     return got < 0 ? got : 0;
 }
 
-static uint64_t bytes_that_arrive(const struct blk_log_cut *cut, const struct blk_log_record *r,
-                                  uint64_t covered)
+/* What of a record arrives. */
+struct fate {
+    const struct blk_log_cut *cut;
+    bool durable; /* all of it, without asking */
+};
+
+static bool arrives(const struct fate *f, const struct blk_log_record *r, uint64_t block)
 {
-    bool durable = !r->failed && (r->sequence <= covered || (r->flags & BLK_FUA));
-    if (durable)
-        return r->len;
-    if (cut->arrives)
-        return min_u64(cut->arrives(cut->arg, r), r->len);
-    return r->failed ? 0 : r->len;
+    if (f->durable)
+        return true;
+    return f->cut->arrives ? f->cut->arrives(f->cut->arg, r, block) : !r->failed;
 }
 
-static int apply_data(struct blk_log *log, struct blk_queue *target, const struct blk_log_record *r,
-                      uint64_t bytes)
+static int copy_data(struct blk_log *log, struct blk_queue *target, const struct blk_log_record *r,
+                     uint64_t at, uint64_t end)
 {
-    for (uint64_t at = 0; at < bytes;) {
-        size_t part = min_u64(bytes - at, CHUNK);
+    while (at < end) {
+        size_t part = min_u64(end - at, CHUNK);
         int error = blk_log_data(log, r, at, log->buffer, part);
         if (error == 0)
             error = blk_write_bytes(target, r->offset + at, log->buffer, part, 0);
@@ -239,6 +241,21 @@ static int apply_data(struct blk_log *log, struct blk_queue *target, const struc
         at += part;
     }
     return 0;
+}
+
+/* Runs of blocks that arrive. */
+static int apply_data(struct blk_log *log, struct blk_queue *target, const struct blk_log_record *r,
+                      const struct fate *f)
+{
+    uint64_t block = log->info.block_size, start = 0, end = 0;
+    int error = 0;
+    for (; end < r->data_len && error == 0; end += block) {
+        if (arrives(f, r, end / block))
+            continue;
+        error = copy_data(log, target, r, start, end);
+        start = end + block;
+    }
+    return error < 0 ? error : copy_data(log, target, r, start, end);
 }
 
 static int apply_zone(struct blk_queue *target, const struct blk_log_record *r)
@@ -250,24 +267,23 @@ static int apply_zone(struct blk_queue *target, const struct blk_log_record *r)
 }
 
 static int apply(struct blk_log *log, struct blk_queue *target, const struct blk_log_record *r,
-                 uint64_t bytes)
+                 const struct fate *f)
 {
-    uint64_t blocks = round_down(bytes, log->info.block_size);
     int error = 0;
-    if (log_has_data(r->op)) {
-        /* Where the data of a failed append landed is not known. */
-        if (r->op == BLK_WRITE || !r->failed)
-            error = apply_data(log, target, r, bytes);
-    } else if (r->op == BLK_WRITE_ZEROES && blocks) {
-        error = blk_write_zeroes(target, r->offset, blocks, r->flags & BLK_NO_UNMAP);
-    } else if (r->op == BLK_DISCARD && blocks) {
-        error = blk_discard(target, r->offset, blocks);
-        if (error == -ENOTSUP)
-            error = 0;
-    } else if (r->op > BLK_ZONE_APPEND) {
-        error = apply_zone(target, r);
-    }
-    return error;
+    if (r->op == BLK_FLUSH)
+        return 0;
+    if (r->op > BLK_ZONE_APPEND)
+        return apply_zone(target, r);
+    if (r->op == BLK_ZONE_APPEND && r->failed)
+        return 0; /* where its data landed is not known */
+    if (log_has_data(r->op))
+        return apply_data(log, target, r, f);
+    if (!arrives(f, r, 0))
+        return 0;
+    if (r->op == BLK_WRITE_ZEROES)
+        return blk_write_zeroes(target, r->offset, r->len, r->flags & BLK_NO_UNMAP);
+    error = blk_discard(target, r->offset, r->len);
+    return error == -ENOTSUP ? 0 : error;
 }
 
 int blk_log_apply(struct blk_log *log, struct blk_queue *target, const struct blk_log_cut *cut)
@@ -285,23 +301,23 @@ int blk_log_apply(struct blk_log *log, struct blk_queue *target, const struct bl
         return error;
     blk_log_rewind(log);
     for (uint64_t i = 0; i < cut->records && (got = blk_log_next(log, &r)) > 0; i++) {
-        bool has_bytes = r.op != BLK_FLUSH && r.op <= BLK_ZONE_APPEND;
-        error = apply(log, target, &r, has_bytes ? bytes_that_arrive(cut, &r, covered) : 0);
+        bool durable = !r.failed && (r.sequence <= covered || (r.flags & BLK_FUA));
+        error = apply(log, target, &r, &(struct fate){cut, durable});
         if (error < 0)
             return error;
     }
     return got < 0 ? got : 0;
 }
 
-uint64_t blk_log_arrives_by_chance(void *seed, const struct blk_log_record *r)
+bool blk_log_arrives_by_chance(void *seed, const struct blk_log_record *r, uint64_t block)
 {
     uint64_t state = *(const uint64_t *)seed ^ r->sequence << 32;
-    switch (random_below(&state, 3)) {
-    case 0:
-        return 0;
-    case 1:
-        return r->len;
-    default:
-        return random_below(&state, r->len);
-    }
+    uint64_t way = random_below(&state, 4);
+    uint64_t some = random_next(&state);
+    if (way < 2)
+        return way == 1;
+    if (way == 2) /* the first part */
+        return block < some % max_u64(r->data_len / 512, 1);
+    state += block;
+    return random_next(&state) & 1;
 }

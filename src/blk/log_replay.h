@@ -57,11 +57,12 @@ int blk_log_data(struct blk_log *log, const struct blk_log_record *record, uint6
 /* Where the power is cut, and what arrives. */
 struct blk_log_cut {
     uint64_t records; /* the first so many records; UINT64_MAX: all */
-    /* How many bytes, from the front, of a record that is not durable at the cut reach the device:
-     * 0 drops it, anything from record->len on is all of it, between is a torn write (write-zeroes
-     * and discards are torn at whole blocks). Called in the order of records. NULL: all of what
-     * did not fail. */
-    uint64_t (*arrives)(void *arg, const struct blk_log_record *record);
+    /* Whether a block of a record that is not durable at the cut reaches the device; block counts
+     * from 0 within the record, in units of info.block_size. None arrives: it is lost; some: it is
+     * torn. Asked in order for each block of writes and zone appends, and once, with block 0, for
+     * write-zeroes and discards, which happen whole or not at all. NULL: all arrives of what did
+     * not fail. */
+    bool (*arrives)(void *arg, const struct blk_log_record *record, uint64_t block);
     void *arg;
 };
 
@@ -70,9 +71,9 @@ struct blk_log_cut {
  * cannot do are left out. Nothing is flushed. 0 or a negative errno. */
 int blk_log_apply(struct blk_log *log, struct blk_queue *target, const struct blk_log_cut *cut);
 
-/* For blk_log_cut.arrives with arg a uint64_t, the seed: each record by chance dropped, whole or
- * torn; the same for the same seed. */
-uint64_t blk_log_arrives_by_chance(void *seed, const struct blk_log_record *record);
+/* For blk_log_cut.arrives with arg a uint64_t, the seed: each record by chance lost, whole, cut
+ * short, or with any of its blocks; the same for the same seed. */
+bool blk_log_arrives_by_chance(void *seed, const struct blk_log_record *record, uint64_t block);
 
 /* While it is being written, of the first `log` filter in a stack: the sequence of the last record
  * (what completed before has a record up to this one); any thread may ask. The device that the log

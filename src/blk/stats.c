@@ -98,22 +98,16 @@ static bool has_length(const struct blk_req *r)
            r->op == BLK_WRITE_ZEROES || r->op == BLK_ZONE_APPEND;
 }
 
-/* Add to a counter that this thread alone writes. */
-static void add(uint64_t *counter, uint64_t n)
-{
-    __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
-}
-
 static void stats_done(struct blk_queue *queue, struct blk_req *r)
 {
     struct stats_queue *q = queue->priv;
     const struct stats_slot *slot = blk_slot(queue, r);
     struct op_stats *op = &q->op[r->op];
     if (r->result < 0)
-        add(&op->errors, 1);
+        hist_bump(&op->errors, 1);
     else if (has_length(r))
-        add(&op->bytes, r->len);
-    hist_add_shared(&op->latency, base_now_ns() - slot->start);
+        hist_bump(&op->bytes, r->len);
+    hist_add(&op->latency, base_now_ns() - slot->start);
 }
 
 /* ---- report ---------------------------------------------------------------------------- */

@@ -106,11 +106,14 @@ static void common_options(struct bench_matrix *m, uint64_t runtime)
     const struct cli *cli = m->cli;
     for (unsigned i = 0; i < m->job_count; i++) {
         struct bench_job *j = &m->job[i].job;
-        j->runtime = cli_number(cli, "time", j->count ? 0 : runtime);
+        j->runtime = cli_number(cli, "time", j->count || j->verify ? 0 : runtime);
         j->warmup = cli_number(cli, "warmup", j->runtime / 10);
         j->seed = cli_number(cli, "seed", 1);
         j->offset = cli_number(cli, "offset", 0);
-        j->no_pin = cli_flag(cli, "no-pin");
+        const char *pin = cli_text(cli, "pin", "auto");
+        j->pin = !strcmp(pin, "on")    ? BENCH_PIN_ON
+                 : !strcmp(pin, "off") ? BENCH_PIN_OFF
+                                       : BENCH_PIN_AUTO;
         if (cli->operand_count)
             j->range = cli_number(cli, "size", 0);
     }
@@ -357,6 +360,7 @@ static int run(struct cli *cli)
 
 static const char *const rw_choices[] = {"read", "write",  "randread", "randwrite",
                                          "rw",   "randrw", NULL};
+static const char *const pin_choices[] = {"auto", "on", "off", NULL};
 static const char *const verify_choices[] = {"write", "fill", "check", NULL};
 
 static const struct cli_option options[] = {
@@ -365,7 +369,7 @@ static const struct cli_option options[] = {
     {"mix", CLI_COUNT, "PERCENT", "share of reads in a mix; 50 by default"},
     {"bs", CLI_SIZE, "SIZE", "bytes of a request; 4K by default"},
     {"depth", CLI_COUNT, "N", "requests in flight on each queue; 1 by default"},
-    {"threads", CLI_COUNT, "N", "threads, each with its own queue and processor; 1 by default"},
+    {"threads", CLI_COUNT, "N", "threads, each with its own queue; 1 by default"},
     {"time", CLI_TIME, "TIME",
      "measured time of a job; 3s by default, less in the standard set, so that it ends in two "
      "minutes"},
@@ -386,7 +390,9 @@ static const struct cli_option options[] = {
      false, verify_choices},
     {"generation", CLI_COUNT, "N",
      "number of the verified pass; when checking, older blocks are stale; 1 by default"},
-    {"no-pin", CLI_FLAG, NULL, "leave the threads to the scheduler"},
+    {"pin", CLI_TEXT, "WHEN",
+     "pin each thread to a processor: on, off, or auto (the default): if there are several", false,
+     pin_choices},
     {"rounds", CLI_COUNT, "N", "rounds of the whole set; 3 by default, 1 for a job of your own"},
     {"writes", CLI_FLAG, NULL,
      "with DEVICEs: also run the standard jobs that write, which destroys what is on them"},

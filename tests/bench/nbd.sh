@@ -9,7 +9,8 @@
 #
 # Servers: ashlar over mem:1G; nbdkit's memory plugin of 1G; qemu-storage-daemon with null-co, which
 # copies nothing. The first two are filled beforehand, so that both copy data.
-# Clients: `qemu-img bench` (sequential), and fio's nbd engine, which is libnbd (random).
+# Clients: `qemu-img bench` (sequential); fio's nbd engine, which is libnbd (random); and nbd_load
+# (raw-...), which costs next to nothing, so that the server is what limits.
 set -eu
 ASHLAR=${ASHLAR:-build/ashlar}
 ROUNDS=${1:-7}
@@ -52,6 +53,10 @@ fio_bench() { # server count depth size randread|randwrite
                 printf "%.0f\n", $3 }'
 }
 
+load() { # server count depth size read|write
+    "${NBD_LOAD:-$(dirname "$ASHLAR")/tests/nbd_load}" "$DIR/$1" "$2" "$3" "$4" "$5"
+}
+
 # name, client, count, depth, size, direction
 CASES=(
     "4k-read-d1     qemu_bench 20000  1  4096"
@@ -60,6 +65,12 @@ CASES=(
     "4k-write-d32   qemu_bench 100000 32 4096 -w"
     "1m-read-d4     qemu_bench 1500   4  1048576"
     "1m-write-d4    qemu_bench 1500   4  1048576 -w"
+    "raw-4k-read-d1   load      20000  1  4096 read"
+    "raw-4k-write-d1  load      20000  1  4096 write"
+    "raw-4k-read-d32  load      300000 32 4096 read"
+    "raw-4k-write-d32 load      300000 32 4096 write"
+    "raw-1m-read-d4   load      3000   4  1048576 read"
+    "raw-1m-write-d4  load      3000   4  1048576 write"
     "fio-read-d1    fio_bench  20000  1  4096 randread"
     "fio-write-d1   fio_bench  20000  1  4096 randwrite"
     "fio-read-d32   fio_bench  100000 32 4096 randread"
@@ -77,7 +88,7 @@ wanted() { # name
 }
 WANTED=("$@")
 
-printf '%-14s %16s %16s %16s %9s %9s\n' "requests/s" ashlar nbdkit qemu-sd "x nbdkit" "x qemu-sd"
+printf '%-16s %16s %16s %16s %9s %9s\n' "requests/s" ashlar nbdkit qemu-sd "x nbdkit" "x qemu-sd"
 for case in "${CASES[@]}"; do
     read -r name client count depth size direction <<<"$case"
     wanted "$name" || continue
@@ -89,7 +100,7 @@ for case in "${CASES[@]}"; do
     for server in ashlar nbdkit qemu; do
         declare "m_$server=$(median <"$DIR/$name.$server")" "s_$server=$(spread <"$DIR/$name.$server")"
     done
-    printf '%-14s %9s %6s %9s %6s %9s %6s %9s %9s\n' "$name" "$m_ashlar" "$s_ashlar" "$m_nbdkit" \
+    printf '%-16s %9s %6s %9s %6s %9s %6s %9s %9s\n' "$name" "$m_ashlar" "$s_ashlar" "$m_nbdkit" \
         "$s_nbdkit" "$m_qemu" "$s_qemu" \
         "$(awk "BEGIN { printf \"%.2f\", $m_ashlar / $m_nbdkit }")" \
         "$(awk "BEGIN { printf \"%.2f\", $m_ashlar / $m_qemu }")"

@@ -50,6 +50,7 @@ check_fails() {
 start() {
     local name=$1
     shift
+    : >"$TMP/$name.out" # at once: who waits for a line must not find one of before
     "$@" >"$TMP/$name.out" 2>"$TMP/$name.err" </dev/null &
     started[$name]=$!
 }

@@ -28,8 +28,10 @@ static int notes_open(struct blk *dev, struct blk_error *err)
 
 static void notes_submit(struct blk_queue *queue, struct blk_req *const *reqs, unsigned n)
 {
-    if (n > notes.in_flight_max)
-        notes.in_flight_max = n;
+    unsigned most = __atomic_load_n(&notes.in_flight_max, __ATOMIC_RELAXED);
+    while (n > most && !__atomic_compare_exchange_n(&notes.in_flight_max, &most, n, false,
+                                                    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        ;
     for (unsigned i = 0; i < n; i++) {
         struct blk_req *r = reqs[i];
         unsigned *kind = r->op == BLK_READ    ? &notes.reads

@@ -30,6 +30,7 @@ static void options(void **state)
     test_refused("fault?nth=1&every=2,mem:1M", -EINVAL, "only one of");
     test_refused("fault?nth=1&fraction=0.5,mem:1M", -EINVAL, "only one of");
     test_refused("fault?drop=loud,mem:1M", -EINVAL, "drop must be");
+    test_refused("fault?cut=loud,mem:1M", -EINVAL, "cut must be");
     test_refused("fault?drop=silent&torn=1,mem:1M", -EINVAL, "neither torn nor flip");
     test_refused("fault?torn=1&op=read,mem:1M", -EINVAL, "op=write");
     test_refused("fault?flip=on&op=write,mem:1M", -EINVAL, "op=read");
@@ -70,13 +71,13 @@ static void which_fail(void **state)
         {"fault?nth=2&errno=ENOSPC,mem:1M", ".x........", -ENOSPC},
         {"fault?nth=2&errno=ETIMEDOUT,mem:1M", ".x........", -ETIMEDOUT},
         {"fault?nth=2&errno=74,mem:1M", ".x........", -74},
-        {"fault?op=write&offset=1K&len=1K,mem:1M", "..xx......", -EIO},
-        {"fault?op=write&offset=1025&len=1,mem:1M", "..x.......", -EIO},
+        {"fault?op=write&offset=1K&size=1K,mem:1M", "..xx......", -EIO},
+        {"fault?op=write&offset=1025&size=1,mem:1M", "..x.......", -EIO},
         {"fault?offset=4K,mem:1M", "........xx", -EIO},
-        {"fault?len=512,mem:1M", "x.........", -EIO},
-        {"fault?offset=1K&len=18446744073709551615,mem:1M", "..xxxxxxxx", -EIO},
+        {"fault?size=512,mem:1M", "x.........", -EIO},
+        {"fault?offset=1K&size=18446744073709551615,mem:1M", "..xxxxxxxx", -EIO},
         {"fault?nth=4&cut=on&errno=EROFS,mem:1M", "...xxxxxxx", -EROFS},
-        {"fault?nth=4&cut=on&drop=silent,mem:1M", "..........", 0},
+        {"fault?nth=4&cut=silent,mem:1M", "..........", 0},
         {"fault?armed=off,mem:1M", "..........", 0},
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -207,7 +208,7 @@ static void power_cut(void **state)
 {
     (void)state;
     for (int silent = 0; silent < 2; silent++) {
-        struct blk *dev = test_open(silent ? "fault?op=write&nth=2&cut=on&drop=silent,mem:1M"
+        struct blk *dev = test_open(silent ? "fault?op=write&nth=2&cut=silent,mem:1M"
                                            : "fault?op=write&nth=2&cut=on,mem:1M");
         struct blk_queue *q = test_queue(dev, 2);
         struct blk_queue *below = test_queue(blk_child(dev), 2);

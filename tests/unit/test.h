@@ -7,11 +7,18 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <errno.h>
 #include <cmocka.h>
 
 #include <ashlar/blk.h>
+
+/* How often to repeat something random: n times, and many more in `make soak`. */
+static inline int test_rounds(int n)
+{
+    return getenv("SOAK") ? n * 100 : n;
+}
 
 /* Open a device that must open. */
 static inline struct blk *test_open(const char *spec)

@@ -83,10 +83,9 @@ static void received(struct nbd_conn *c, size_t got)
         size_t part = min_u64(got, s->request.len - c->filled);
         c->filled += part;
         got -= part;
-        if (c->filled == s->request.len) {
+        if (c->filled == s->request.len)
             c->filling = NULL;
-            nbd_request_start(c, s);
-        }
+        nbd_request_more(c, s);
     }
     c->in_end += got;
 }
@@ -117,17 +116,17 @@ static bool receive(struct nbd_conn *c)
 
 /* ---- requests -------------------------------------------------------------------------- */
 
-/* The payload, or what of it is here. true: all. */
-static bool fill(struct nbd_conn *c, struct nbd_slot *s)
+/* The payload, or what of it is here. */
+static void fill(struct nbd_conn *c, struct nbd_slot *s)
 {
     size_t part = min_u64(s->request.len, c->in_end - c->in_start);
-    memcpy(s->data, c->in + c->in_start, part);
+    if (part)
+        memcpy(s->data, c->in + c->in_start, part);
     c->in_start += part;
     if (part == s->request.len)
-        return true;
+        return;
     c->filling = s;
     c->filled = part;
-    return false;
 }
 
 static size_t buffer_size(const struct nbd_request *r)
@@ -163,7 +162,9 @@ static bool take_request(struct nbd_conn *c)
         s->message = why;
         c->skip = r.type == NBD_CMD_WRITE ? r.len : 0;
         nbd_reply(c, s);
-    } else if (r.type != NBD_CMD_WRITE || fill(c, s)) {
+    } else {
+        if (r.type == NBD_CMD_WRITE)
+            fill(c, s);
         nbd_request_start(c, s);
     }
     return true;
@@ -229,7 +230,7 @@ bool nbd_conn_service(struct nbd_conn *c)
         any |= moved;
     }
     if ((c->ending || c->broken) && c->filling) {
-        nbd_slot_give(c, c->filling);
+        nbd_request_abandon(c, c->filling);
         c->filling = NULL;
     }
     if (c->broken)

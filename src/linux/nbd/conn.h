@@ -32,6 +32,7 @@ enum {
     NBD_OPTION_MAX = 64 << 10,   /* data of an option that is looked at */
     NBD_OPTIONS_MAX = 4096,      /* options of one handshake */
     NBD_BATCH_BYTES = 128 << 10, /* submit when so much is gathered */
+    NBD_PIECE = 128 << 10,       /* of a large write, submitted before all of it is received */
     NBD_ZEROES = 256 << 10,      /* written at a time where the device cannot write zeroes */
     NBD_ALLOCATION_ID = 1,       /* our metadata context of base:allocation */
     NBD_STATUS_EXTENTS = NBD_SMALL / (int)sizeof(struct blk_extent),
@@ -60,8 +61,10 @@ struct nbd_slot {
         NBD_STEP_ZEROES, /* zeroes written as data */
         NBD_STEP_FLUSH,  /* what makes a trim with FUA durable */
     } step;
-    uint64_t at;  /* of the part in progress */
-    uint64_t end; /* of the range in whole blocks */
+    uint64_t at;    /* where the next part starts */
+    uint64_t end;   /* of the range in whole blocks */
+    bool submitted; /* a part is in the device */
+    bool abandoned; /* nobody waits for it any more: no reply */
     enum nbd_error error;
     const char *message; /* a constant; NULL if there is none */
     /* The reply: head, then body. */
@@ -168,9 +171,11 @@ void nbd_slots_close(struct nbd_conn *conn);
 struct nbd_slot *nbd_slot_take(struct nbd_conn *conn, size_t buffer);
 void nbd_slot_give(struct nbd_conn *conn, struct nbd_slot *slot);
 
-/* request.c: start a request whose payload is there; submit what was gathered; take what the
- * device has done. */
+/* request.c: start a request, a write as far as its payload is there (again when there is more);
+ * submit what was gathered; take what the device has done. */
 void nbd_request_start(struct nbd_conn *conn, struct nbd_slot *slot);
+void nbd_request_more(struct nbd_conn *conn, struct nbd_slot *slot);
+void nbd_request_abandon(struct nbd_conn *conn, struct nbd_slot *slot);
 void nbd_request_submit(struct nbd_conn *conn);
 bool nbd_request_reap(struct nbd_conn *conn);
 

@@ -26,6 +26,7 @@ static void finish(struct nbd_conn *c, struct nbd_slot *s, int error)
 
 static void gather(struct nbd_conn *c, struct nbd_slot *s)
 {
+    s->submitted = true;
     c->batch[c->batch_count++] = &s->req;
     if (s->req.iov)
         c->batch_bytes += s->req.len;
@@ -57,10 +58,24 @@ static unsigned fua(const struct nbd_slot *s)
 
 /* ---- read and write -------------------------------------------------------------------- */
 
+/* How much of the data may move now: of a write, what was received. */
+static uint64_t present(const struct nbd_conn *c, const struct nbd_slot *s)
+{
+    return s == c->filling ? c->filled : s->request.len;
+}
+
+/* The next part, if there is one to do now. A large write goes to the device in pieces while the
+ * rest is still on its way, so that the client, the copy from the socket and the device work at
+ * the same time. (One with FUA goes whole: it is made durable once.) */
 static void next_part(struct nbd_conn *c, struct nbd_slot *s)
 {
     const struct nbd_request *r = &s->request;
-    uint64_t len = min_u64(s->end - s->at, part_max(c->info));
+    uint64_t missing = r->len - present(c, s);
+    uint64_t ready = s->end - s->at - missing;
+    uint64_t piece = max_u64(NBD_PIECE, max_u64(c->info->block_size, c->info->buf_align));
+    if (missing && (ready < piece || fua(s)))
+        return;
+    uint64_t len = min_u64(missing ? round_down(ready, piece) : ready, part_max(c->info));
     blk_req_data(&s->req, r->type == NBD_CMD_READ ? BLK_READ : BLK_WRITE, s->at,
                  s->data + (s->at - r->offset), len);
     if (r->type == NBD_CMD_WRITE)
@@ -72,17 +87,36 @@ static void next_part(struct nbd_conn *c, struct nbd_slot *s)
 static void start_data(struct nbd_conn *c, struct nbd_slot *s)
 {
     const struct nbd_request *r = &s->request;
-    if (!r->len) {
+    s->at = r->offset;
+    s->end = r->offset + r->len;
+    if (!r->len)
         finish(c, s, 0);
-    } else if (suits(c->info, r) && part_max(c->info)) {
-        s->at = r->offset;
-        s->end = r->offset + r->len;
+    else if (suits(c->info, r) && part_max(c->info))
         next_part(c, s);
-    } else if (r->type == NBD_CMD_READ) {
+    else if (present(c, s) < r->len)
+        return;
+    else if (r->type == NBD_CMD_READ)
         finish(c, s, blk_read_bytes(c->queue, r->offset, s->data, r->len));
-    } else {
+    else
         finish(c, s, blk_write_bytes(c->queue, r->offset, s->data, r->len, fua(s)));
-    }
+}
+
+void nbd_request_more(struct nbd_conn *c, struct nbd_slot *s)
+{
+    if (s->submitted)
+        return;
+    if (s->at == s->request.offset)
+        start_data(c, s);
+    else
+        next_part(c, s);
+}
+
+void nbd_request_abandon(struct nbd_conn *c, struct nbd_slot *s)
+{
+    if (s->submitted)
+        s->abandoned = true;
+    else
+        nbd_slot_give(c, s);
 }
 
 /* ---- write zeroes ---------------------------------------------------------------------- */
@@ -251,11 +285,25 @@ static int put_descriptors(struct nbd_slot *s)
     return n ? 0 : -EIO;
 }
 
+/* A part of a write failed while payload is still coming: that must be taken off the stream. */
+static void stop_filling(struct nbd_conn *c, struct nbd_slot *s)
+{
+    if (s != c->filling)
+        return;
+    c->skip = s->request.len - c->filled;
+    c->filling = NULL;
+}
+
 /* One part is done: go on with the next, or answer. */
 static void go_on(struct nbd_conn *c, struct nbd_slot *s)
 {
     const struct nbd_request *r = &s->request;
     int error = s->req.result;
+    s->submitted = false;
+    if (s->abandoned) {
+        nbd_slot_give(c, s);
+        return;
+    }
     if (r->type == NBD_CMD_WRITE_ZEROES && s->step == NBD_STEP_MAIN && error == -ENOTSUP &&
         !(r->flags & NBD_CMD_FLAG_FAST_ZERO)) {
         s->step = NBD_STEP_ZEROES;
@@ -264,6 +312,7 @@ static void go_on(struct nbd_conn *c, struct nbd_slot *s)
         s->at = s->end;
     }
     if (error < 0 || s->step == NBD_STEP_FLUSH) {
+        stop_filling(c, s);
         finish(c, s, error);
         return;
     }

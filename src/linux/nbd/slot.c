@@ -63,6 +63,7 @@ struct nbd_slot *nbd_slot_take(struct nbd_conn *c, size_t buffer)
     c->free = s->next;
     c->slots_used++;
     s->step = NBD_STEP_MAIN;
+    s->submitted = s->abandoned = false;
     s->error = NBD_OK;
     s->message = NULL;
     return s;

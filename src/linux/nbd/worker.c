@@ -15,7 +15,7 @@ enum {
     SPIN_NS = 50 * 1000,
     SHORT_NS = 200 * 1000, /* a sleep that spinning might save: most of it is falling asleep and
                               waking up */
-    SPIN_CONNS = 4, /* more than these are looked at through epoll, not one by one */
+    SPIN_CONNS = 4,        /* more than these are looked at through epoll, not one by one */
     SPIN_HITS = 4,
     SPIN_MISSES = 2,
     LOOK_NS = 200 * 1000, /* ask epoll at least so often, also while spinning succeeds */
@@ -274,8 +274,10 @@ static void loop(void *arg)
 {
     struct nbd_worker *w = arg;
     look_around(w);
-    while (!over(w)) {
+    for (;;) {
         serve_each(w, false);
+        if (over(w))
+            return;
         if (!spin(w))
             wait(w);
     }
