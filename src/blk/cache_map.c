@@ -76,6 +76,12 @@ static struct cache_entry *reuse(struct cache_map *m)
     return e;
 }
 
+static void push_clean(struct cache_map *m, struct cache_entry *e)
+{
+    e->moved = m->insertions;
+    list_push_back(&m->clean, &e->node);
+}
+
 struct cache_entry *cache_map_insert(struct cache_map *m, uint64_t block)
 {
     struct cache_entry *e = reuse(m);
@@ -86,16 +92,18 @@ struct cache_entry *cache_map_insert(struct cache_map *m, uint64_t block)
     e->dirty = e->writing = false;
     e->next = *bucket;
     *bucket = e;
-    list_push_back(&m->clean, &e->node);
+    m->insertions++;
+    push_clean(m, e);
     return e;
 }
 
 void cache_map_touch(struct cache_map *m, struct cache_entry *e)
 {
-    if (e->dirty || e->writing)
+    /* Not near the front yet: where it stands is as good as the end, and costs nothing. */
+    if (e->dirty || e->writing || m->insertions - e->moved < m->capacity / 4)
         return;
     list_remove(&e->node);
-    list_push_back(&m->clean, &e->node);
+    push_clean(m, e);
 }
 
 /* Into the dirty list, in the order of ticks: nearly always at the end. */
@@ -143,7 +151,7 @@ void cache_map_end_write(struct cache_map *m, struct cache_entry *e, bool arrive
         insert_dirty(m, e);
     } else {
         m->unclean--;
-        list_push_back(&m->clean, &e->node);
+        push_clean(m, e);
     }
 }
 

@@ -3,7 +3,8 @@
  *
  * An entry is in one of three lists:
  *
- *     clean    as on the device, or free; least recently used first: the next to be reused
+ *     clean    as on the device, or free; the least recently used first, more or less: the next
+ *              to be reused
  *     dirty    newer than on the device; in the order of their ticks
  *     writing  a copy of it is on its way to the device; meanwhile it may become dirty again
  *
@@ -30,6 +31,7 @@ struct cache_entry {
     struct list node;         /* of the list of its state */
     struct cache_entry *next; /* of the same hash */
     uint64_t block;           /* number of the block; CACHE_FREE if it holds none */
+    uint64_t moved;           /* clean: map.insertions when it was put at the end of the list */
     uint64_t tick;            /* dirty: when it became so */
     uint64_t writing_tick;    /* writing: the tick of the copy */
     const void *writer;       /* writing: who does it */
@@ -55,6 +57,7 @@ struct cache_map {
     /* Counted up when a block of this hash changes. Who reads a block from the device keeps the
      * stamp, and does not put it into the cache if the stamp has changed meanwhile. */
     uint64_t stamp[CACHE_STAMPS];
+    uint64_t insertions;
     uint64_t evictions;
 };
 
