@@ -1,6 +1,7 @@
 """A bare NBD client, for tests that say exactly what goes over the wire."""
 import socket
 import struct
+import time
 
 READ, WRITE, DISC, FLUSH, TRIM, CACHE, ZEROES, STATUS = range(8)
 FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO = 1, 2, 4, 8, 16
@@ -17,7 +18,12 @@ class Client:
     def __init__(self, path, flags=3, timeout=20):
         self.s = socket.socket(socket.AF_UNIX)
         self.s.settimeout(timeout)
-        self.s.connect(path)
+        while True:
+            try:
+                self.s.connect(path)
+                break
+            except BlockingIOError:  # the server's queue of connections is full at the moment
+                time.sleep(0.001)
         self.cookie = 0
         self.structured = False
         if flags is None:

@@ -101,7 +101,7 @@ static bool receive(struct nbd_conn *c)
         return false;
     size_t asked = iov[0].iov_len + (n > 1 ? iov[1].iov_len : 0);
     ssize_t got = nbd_stream_read(&c->stream, iov, n);
-    if (got == -EAGAIN || (got > 0 && (size_t)got < asked && !c->stream.tls))
+    if (got == -EAGAIN || (got > 0 && (size_t)got < asked && !c->stream.tls && !c->hangup))
         c->readable = false;
     if (got == -EAGAIN)
         return false;

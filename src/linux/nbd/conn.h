@@ -86,6 +86,7 @@ struct nbd_conn {
     struct nbd_stream stream;
     enum nbd_phase phase;
     bool readable; /* the socket may have bytes; cleared when a read came up short */
+    bool hangup;   /* the peer has closed: after the last bytes comes the end, without an event */
     bool writable; /* likewise may take bytes */
     bool ending;   /* nothing more is read; what is in progress is finished and answered */
     bool broken;   /* the socket is of no more use; only the device is waited for */

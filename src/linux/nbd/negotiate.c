@@ -363,6 +363,6 @@ bool nbd_negotiate(struct nbd_conn *c)
     if (c->phase == NBD_HELLO)
         return take_hello(c);
     if (c->phase == NBD_TLS)
-        return (c->readable || !nbd_stream_wants_write(&c->stream)) && tls_handshake(c);
+        return tls_handshake(c);
     return take_option(c);
 }

@@ -29,7 +29,7 @@ static void watch(struct nbd_worker *w, struct nbd_conn *c)
 {
     c->socket_watch = (struct nbd_watch){c, false};
     c->device_watch = (struct nbd_watch){c, true};
-    struct epoll_event e = {.events = EPOLLIN | EPOLLET, .data.ptr = &c->socket_watch};
+    struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = &c->socket_watch};
     if (epoll_ctl(w->epoll, EPOLL_CTL_ADD, c->stream.fd, &e) < 0)
         c->broken = true;
     c->run = true;
@@ -106,7 +106,7 @@ static void arm_socket(struct nbd_worker *w, struct nbd_conn *c)
     bool write = !c->writable && !c->broken;
     if (write == c->watches_write)
         return;
-    struct epoll_event e = {.events = EPOLLIN | EPOLLET | (write ? EPOLLOUT : 0),
+    struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET | (write ? EPOLLOUT : 0),
                             .data.ptr = &c->socket_watch};
     epoll_ctl(w->epoll, EPOLL_CTL_MOD, c->stream.fd, &e);
     c->watches_write = write;
@@ -187,7 +187,8 @@ static void note(struct nbd_worker *w, const struct epoll_event *e)
         }
         return;
     }
-    c->readable |= (e->events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0;
+    c->hangup |= (e->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+    c->readable |= c->hangup || (e->events & EPOLLIN);
     c->writable |= (e->events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0;
 }
 
