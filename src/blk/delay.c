@@ -1,170 +1,222 @@
 /*
- * delay?read=TIME&...,DEVICE - each request waits before it goes down.
+ * delay?read=TIME&write=TIME&...,DEVICE - requests wait before they go down to the device.
  *
- * The delay of an operation is constant, so waiting requests of one operation come due in the order
- * in which they came: a first-in-first-out list for each is all the bookkeeping.
+ * A request with a delay stands in its queue's heap until its time has come; then it is passed
+ * on, and its way up is unchanged. Requests of a queue so overtake each other as their delays say.
  */
 #include <ashlar/blk_driver.h>
 
+#include <errno.h>
 #include <stddef.h>
 
 #include "base/platform.h"
 #include "base/util.h"
 
+/* Set at open, constant from then on. */
 struct delay {
-    uint64_t all;
-    uint64_t read;
-    uint64_t write;
-    uint64_t flush;
-    uint64_t discard;
-    uint64_t zone;
+    uint64_t read, write, flush, discard, zone, all, jitter, seed; /* options */
+    uint64_t op[BLK_OP_COUNT];                                     /* made of them */
 };
 
-struct fifo {
-    struct blk_req *first; /* linked by next */
-    struct blk_req *last;
-};
-
+/* Belongs to the queue's thread. */
 struct delay_queue {
-    struct fifo waiting[BLK_OP_COUNT];
-    unsigned below; /* requests in flight on the child */
+    struct blk_req **heap; /* those that wait; none is due before its parent (i - 1) / 2 */
+    unsigned waiting;
+    unsigned below; /* passed on, not yet back */
+    uint64_t random;
 };
 
 struct delay_slot {
     uint64_t due;
 };
 
-static uint64_t delay_of(const struct delay *d, unsigned op)
+static int delay_open(struct blk *dev, struct blk_error *err)
 {
-    uint64_t own = 0;
-    if (op == BLK_READ)
-        own = d->read;
-    else if (op == BLK_WRITE || op == BLK_WRITE_ZEROES)
-        own = d->write;
-    else if (op == BLK_FLUSH)
-        own = d->flush;
-    else if (op == BLK_DISCARD)
-        own = d->discard;
-    else if (op >= BLK_ZONE_APPEND)
-        own = op == BLK_ZONE_APPEND ? d->write : d->zone;
-    return own ? own : d->all;
+    struct delay *d = dev->priv;
+    static const uint64_t longest = UINT64_C(3600) * 1000000000;
+    if (max_u64(max_u64(max_u64(d->read, d->write), max_u64(d->flush, d->discard)),
+                max_u64(d->zone, max_u64(d->all, d->jitter))) > longest)
+        return blk_error_set(err, -EINVAL, "a delay must be at most 3600s");
+    for (unsigned op = 0; op < BLK_OP_COUNT; op++)
+        d->op[op] = d->all;
+    d->op[BLK_READ] = max_u64(d->read, d->all);
+    d->op[BLK_WRITE] = max_u64(d->write, d->all);
+    d->op[BLK_WRITE_ZEROES] = d->op[BLK_WRITE];
+    d->op[BLK_ZONE_APPEND] = d->op[BLK_WRITE];
+    d->op[BLK_FLUSH] = max_u64(d->flush, d->all);
+    d->op[BLK_DISCARD] = max_u64(d->discard, d->all);
+    for (unsigned op = BLK_ZONE_REPORT; op < BLK_OP_COUNT; op++)
+        d->op[op] = max_u64(d->zone, d->all);
+    return 0;
 }
 
-static void submit(struct blk_queue *queue, struct blk_req *const *reqs, unsigned n)
+static int delay_queue_open(struct blk_queue *queue)
 {
+    const struct delay *d = queue->dev->priv;
+    struct delay_queue *q = queue->priv;
+    q->random = d->seed;
+    q->heap = base_alloc_array(queue->depth, sizeof(*q->heap));
+    return q->heap ? 0 : -ENOMEM;
+}
+
+static void delay_queue_close(struct blk_queue *queue)
+{
+    struct delay_queue *q = queue->priv;
+    base_free(q->heap);
+}
+
+/* ---- the heap -------------------------------------------------------------------------- */
+
+static uint64_t due(struct blk_queue *queue, const struct blk_req *r)
+{
+    const struct delay_slot *s = blk_slot(queue, r);
+    return s->due;
+}
+
+static void push(struct blk_queue *queue, struct blk_req *r)
+{
+    struct delay_queue *q = queue->priv;
+    unsigned i = q->waiting++;
+    for (; i && due(queue, r) < due(queue, q->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        q->heap[i] = q->heap[(i - 1) / 2];
+    q->heap[i] = r;
+}
+
+static struct blk_req *pop(struct blk_queue *queue)
+{
+    struct delay_queue *q = queue->priv;
+    struct blk_req *first = q->heap[0];
+    struct blk_req *last = q->heap[--q->waiting];
+    unsigned i = 0;
+    for (unsigned child; (child = 2 * i + 1) < q->waiting; i = child) {
+        if (child + 1 < q->waiting && due(queue, q->heap[child + 1]) < due(queue, q->heap[child]))
+            child++;
+        if (due(queue, last) <= due(queue, q->heap[child]))
+            break;
+        q->heap[i] = q->heap[child];
+    }
+    q->heap[i] = last;
+    return first;
+}
+
+/* ---- requests -------------------------------------------------------------------------- */
+
+static void pass_on(struct blk_queue *queue, struct blk_req *r)
+{
+    struct delay_queue *q = queue->priv;
+    q->below++;
+    blk_forward(queue, &r, 1);
+}
+
+static void delay_submit(struct blk_queue *queue, struct blk_req *const *reqs, unsigned n)
+{
+    const struct delay *d = queue->dev->priv;
     struct delay_queue *q = queue->priv;
     uint64_t now = base_now_ns();
     for (unsigned i = 0; i < n; i++) {
-        struct blk_req *r = reqs[i];
-        struct delay_slot *slot = blk_slot(queue, r);
-        struct fifo *f = &q->waiting[r->op];
-        slot->due = now + delay_of(queue->dev->priv, r->op);
-        r->next = NULL;
-        if (f->first)
-            f->last->next = r;
+        struct delay_slot *s = blk_slot(queue, reqs[i]);
+        uint64_t wait = d->op[reqs[i]->op];
+        if (d->jitter)
+            wait += random_below(&q->random, d->jitter + 1);
+        s->due = now + wait;
+        if (wait)
+            push(queue, reqs[i]);
         else
-            f->first = r;
-        f->last = r;
+            pass_on(queue, reqs[i]);
     }
 }
 
-/* When the next waiting request comes due; UINT64_MAX if none waits. */
-static uint64_t next_due(struct blk_queue *queue)
+static void pass_on_due(struct blk_queue *queue)
 {
     struct delay_queue *q = queue->priv;
-    uint64_t due = UINT64_MAX;
-    for (unsigned op = 0; op < BLK_OP_COUNT; op++)
-        if (q->waiting[op].first) {
-            const struct delay_slot *slot = blk_slot(queue, q->waiting[op].first);
-            due = min_u64(due, slot->due);
-        }
-    return due;
+    if (!q->waiting)
+        return;
+    uint64_t now = base_now_ns();
+    while (q->waiting && due(queue, q->heap[0]) <= now)
+        pass_on(queue, pop(queue));
 }
 
-static void send_due(struct blk_queue *queue, uint64_t now)
-{
-    struct delay_queue *q = queue->priv;
-    for (unsigned op = 0; op < BLK_OP_COUNT; op++) {
-        struct fifo *f = &q->waiting[op];
-        while (f->first) {
-            struct blk_req *r = f->first;
-            const struct delay_slot *slot = blk_slot(queue, r);
-            if (slot->due > now)
-                break;
-            f->first = r->next;
-            q->below++;
-            blk_forward(queue, &r, 1);
-        }
-    }
-}
-
-static void take_completions(struct blk_queue *queue, int64_t timeout)
+static void take_completions(struct blk_queue *queue)
 {
     struct delay_queue *q = queue->priv;
     struct blk_req *r;
-    if (!q->below)
-        return;
-    blk_forward_progress(queue, timeout);
     while ((r = blk_take(queue->child))) {
         q->below--;
         blk_complete(queue, r, r->result);
     }
 }
 
-static void progress(struct blk_queue *queue, int64_t timeout)
+/* Wait for the device or the next request whose time comes, but not past end (0: no end). */
+static void wait(struct blk_queue *queue, uint64_t now, uint64_t end)
 {
-    struct delay_queue *q = queue->priv;
-    uint64_t now = base_now_ns();
-    uint64_t end = timeout < 0 ? UINT64_MAX : now + (uint64_t)timeout;
+    const struct delay_queue *q = queue->priv;
+    uint64_t until = end;
+    if (q->waiting && (!until || due(queue, q->heap[0]) < until))
+        until = due(queue, q->heap[0]);
+    if (until && until <= now)
+        return;
+    if (!q->below)
+        base_sleep_until_ns(until);
+    else
+        blk_forward_progress(queue, until ? (int64_t)(until - now) : BLK_FOREVER);
+}
+
+static void delay_progress(struct blk_queue *queue, int64_t timeout)
+{
+    const struct delay_queue *q = queue->priv;
+    uint64_t end = timeout > 0 ? base_now_ns() + (uint64_t)timeout : 0;
     for (;;) {
-        send_due(queue, now);
-        take_completions(queue, 0);
-        uint64_t until = min_u64(next_due(queue), end);
-        if (queue->ready || now >= end || (!q->below && until == UINT64_MAX))
+        pass_on_due(queue);
+        blk_forward_progress(queue, 0);
+        take_completions(queue);
+        if (queue->ready || !timeout || (!q->waiting && !q->below))
             return;
-        if (!q->below)
-            base_sleep_until_ns(until);
-        else
-            take_completions(queue, until == UINT64_MAX ? BLK_FOREVER
-                                    : until > now       ? (int64_t)(until - now)
-                                                        : 0);
-        now = base_now_ns();
+        uint64_t now = base_now_ns();
+        if (end && now >= end)
+            return;
+        wait(queue, now, end);
     }
 }
 
-static void poll(struct blk_queue *queue, struct blk_poll *poll)
+static void delay_poll(struct blk_queue *queue, struct blk_poll *poll)
 {
     const struct delay_queue *q = queue->priv;
-    uint64_t due = next_due(queue), now = base_now_ns();
-    if (q->below)
-        blk_queue_poll(queue->child, poll);
-    if (due == UINT64_MAX)
+    blk_queue_poll(queue->child, poll);
+    if (!q->waiting)
         return;
-    int64_t wait = due > now ? (int64_t)(due - now) : 0;
-    if (poll->timeout < 0 || wait < poll->timeout)
-        poll->timeout = wait;
+    uint64_t now = base_now_ns();
+    uint64_t first = due(queue, q->heap[0]);
+    int64_t own = first > now ? (int64_t)(first - now) : 0;
+    if (poll->timeout < 0 || own < poll->timeout)
+        poll->timeout = own;
 }
 
 static const struct blk_option delay_options[] = {
-    {"all", BLK_OPT_TIME, offsetof(struct delay, all), NULL, "every operation without its own"},
-    {"read", BLK_OPT_TIME, offsetof(struct delay, read), NULL, "reads"},
-    {"write", BLK_OPT_TIME, offsetof(struct delay, write), NULL,
-     "writes, write-zeroes and zone appends"},
-    {"flush", BLK_OPT_TIME, offsetof(struct delay, flush), NULL, "flushes"},
-    {"discard", BLK_OPT_TIME, offsetof(struct delay, discard), NULL, "discards"},
-    {"zone", BLK_OPT_TIME, offsetof(struct delay, zone), NULL, "other zone operations"},
+    {"read", BLK_OPT_TIME, offsetof(struct delay, read), "0", "delay of reads"},
+    {"write", BLK_OPT_TIME, offsetof(struct delay, write), "0",
+     "delay of writes, write-zeroes and zone appends"},
+    {"flush", BLK_OPT_TIME, offsetof(struct delay, flush), "0", "delay of flushes"},
+    {"discard", BLK_OPT_TIME, offsetof(struct delay, discard), "0", "delay of discards"},
+    {"zone", BLK_OPT_TIME, offsetof(struct delay, zone), "0", "delay of other zone operations"},
+    {"all", BLK_OPT_TIME, offsetof(struct delay, all), "0", "least delay of every operation"},
+    {"jitter", BLK_OPT_TIME, offsetof(struct delay, jitter), "0",
+     "more delay, for each request a random time up to this"},
+    {"seed", BLK_OPT_COUNT, offsetof(struct delay, seed), "1", "of the random times"},
     {0},
 };
 
 const struct blk_driver blk_delay = {
     .name = "delay",
-    .summary = "lets each request wait before it goes down",
+    .summary = "requests wait before they go on",
     .flags = BLK_DRIVER_FILTER,
     .options = delay_options,
     .priv_size = sizeof(struct delay),
     .queue_size = sizeof(struct delay_queue),
     .slot_size = sizeof(struct delay_slot),
-    .submit = submit,
-    .progress = progress,
-    .poll = poll,
+    .open = delay_open,
+    .queue_open = delay_queue_open,
+    .queue_close = delay_queue_close,
+    .submit = delay_submit,
+    .progress = delay_progress,
+    .poll = delay_poll,
 };

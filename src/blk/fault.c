@@ -1,15 +1,9 @@
 /*
- * fault?op=write&nth=3&errno=EIO,DEVICE - a device that fails as told.
+ * fault?op=write&nth=3&errno=EIO,DEVICE - operations fail on purpose: once, now and then, torn, or
+ * all from one moment on as at a power cut.
  *
- * Requests that match `op` and lie in the range are counted, over all queues of the device; those
- * that nth, every and fraction choose are hit. A request that is hit fails with the errno, and
- *
- *     nothing of it reaches the device, or
- *     torn=BYTES   only its first bytes do;
- *     cut=on       and the power is gone: from then on everything fails, or
- *     cut=silent   everything that modifies reports success and is forgotten, the hit one too.
- *
- * A torn write is carried out at once on a queue of its own: submit waits for it.
+ * A queue has a queue of its own on the device. A request goes there as a copy in its slot, which
+ * a torn write uses for the several requests that it takes.
  */
 #include <ashlar/blk_driver.h>
 
@@ -20,240 +14,492 @@
 
 #include "base/platform.h"
 #include "base/util.h"
+#include "blk/fault.h"
 
-enum power { POWER_ON, POWER_OFF, POWER_SILENT };
+#define TEAR_BUFFER (64u << 10)
 
 struct fault {
-    const char *op;
-    uint64_t nth;
-    uint64_t every;
+    /* Options. */
+    const char *op_text, *errno_text, *drop_text, *cut_text;
+    uint64_t nth, every, count, seed, torn, offset, size;
     double fraction;
-    const char *error_name;
-    uint64_t torn;
-    const char *cut;
-    uint64_t seed;
-    uint64_t offset;
-    uint64_t size;
-
-    uint32_t ops; /* bit 1 << op */
-    int error;    /* negative errno */
-    enum power after;
-    uint64_t count;   /* matching requests so far; atomic */
-    uint64_t hits;    /* atomic */
-    enum power power; /* atomic */
+    bool flip, armed;
+    /* Made of them at open, constant from then on. */
+    uint32_t ops; /* a bit for each enum blk_op that is meant */
+    int error;
+    bool cut;
+    bool silent;
+    uint64_t unit; /* smallest transfer that suits the device: block size and buffer alignment */
+    /* State; atomic, shared by all queues. */
+    bool on;
+    bool is_cut;
+    uint64_t matched; /* operations that matched */
+    uint64_t tries;   /* of them, those that were due; over count they are let go */
+    uint64_t fired;   /* of them, those that failed */
 };
 
+/* Belongs to the queue's thread. */
 struct fault_queue {
-    struct blk_queue *own; /* for torn writes; NULL unless torn was given */
+    struct blk_queue *child;
+    char *buffer;         /* of the torn write that is carried out; TEAR_BUFFER or one unit */
+    size_t buffer_size;   /* multiple of unit */
+    struct blk_req *torn; /* torn writes: the first is carried out, the others wait */
+    struct blk_req **torn_tail;
+};
+
+/* What becomes of a request. */
+enum fate { PASS, FAIL, TEAR, FLIP, DROP };
+
+struct fault_slot {
+    struct blk_req sub; /* what goes to the device; its user is the request */
+    enum fate fate;     /* PASS, TEAR or FLIP */
+    uint64_t number;    /* among the matching ones: chooses the bit to flip */
+    uint64_t done;      /* of a torn write: bytes that are on the device */
 };
 
 /* ---- options --------------------------------------------------------------------------- */
 
-static const struct {
-    const char *name;
-    int error;
-} errors[] = {
-    {"EIO", EIO},       {"ENOSPC", ENOSPC},   {"ETIMEDOUT", ETIMEDOUT}, {"EROFS", EROFS},
-    {"ENOMEM", ENOMEM}, {"EAGAIN", EAGAIN},   {"EINVAL", EINVAL},       {"EPERM", EPERM},
-    {"EBUSY", EBUSY},   {"ENOTSUP", ENOTSUP}, {"ENODEV", ENODEV},       {"EILSEQ", EILSEQ},
-};
+#define OPS_ANY (((1u << BLK_OP_COUNT) - 1) & ~(1u << BLK_STATUS))
 
-static int parse_error(const char *name)
+static int parse_op(const char *name, size_t len, uint32_t *ops)
 {
-    uint64_t number;
-    for (unsigned i = 0; i < ARRAY_SIZE(errors); i++)
-        if (!strcmp(errors[i].name, name))
-            return -errors[i].error;
-    return blk_parse_size(name, &number) == 0 && number > 0 && number < 4096 ? -(int)number : 0;
-}
-
-/* "read+write", "any". 0 if a word is none of the operations. */
-static uint32_t parse_ops(const char *list)
-{
-    uint32_t ops = 0;
-    if (!strcmp(list, "any"))
-        return (1u << BLK_OP_COUNT) - 1;
-    while (*list) {
-        size_t len = strcspn(list, "+");
-        unsigned op = 0;
-        while (op < BLK_OP_COUNT &&
-               (strlen(blk_op_name(op)) != len || memcmp(blk_op_name(op), list, len)))
-            op++;
-        if (op == BLK_OP_COUNT)
+    for (unsigned op = 0; op < BLK_OP_COUNT; op++)
+        if (strlen(blk_op_name(op)) == len && !memcmp(blk_op_name(op), name, len)) {
+            *ops |= 1u << op;
             return 0;
-        ops |= 1u << op;
-        list += len + (list[len] == '+');
-    }
-    return ops;
-}
-
-static int open_device(struct blk *dev, struct blk_error *err)
-{
-    struct fault *f = dev->priv;
-    f->ops = parse_ops(f->op);
-    if (!f->ops)
-        return blk_error_set(err, -EINVAL,
-                             "op must be any, or of read, write, flush, discard, write-zeroes, "
-                             "..., joined by '+', not '%.64s'",
-                             f->op);
-    f->error = parse_error(f->error_name);
-    if (!f->error)
-        return blk_error_set(err, -EINVAL, "errno must be like EIO, ENOSPC or 5, not '%.64s'",
-                             f->error_name);
-    if (!strcmp(f->cut, "on"))
-        f->after = POWER_OFF;
-    else if (!strcmp(f->cut, "silent"))
-        f->after = POWER_SILENT;
-    else if (strcmp(f->cut, "off"))
-        return blk_error_set(err, -EINVAL, "cut must be off, on or silent, not '%.64s'", f->cut);
+        }
+    if (len != 3 || memcmp(name, "any", 3))
+        return -EINVAL;
+    *ops |= OPS_ANY;
     return 0;
 }
 
-static int open_queue(struct blk_queue *queue)
+/* A list such as "write+flush". */
+static int parse_ops(struct fault *f, struct blk_error *err)
+{
+    const char *text = f->op_text;
+    if (!text)
+        text = f->torn ? "write" : f->flip ? "read" : "any";
+    for (size_t len;; text += len + 1) {
+        len = strcspn(text, "+");
+        if (parse_op(text, len, &f->ops) < 0)
+            return blk_error_set(err, -EINVAL,
+                                 "op must be operations such as write or read+flush, or any, not "
+                                 "'%.64s'",
+                                 f->op_text);
+        if (!text[len])
+            return 0;
+    }
+}
+
+static const struct {
+    const char *name;
+    int number;
+} errors[] = {
+    {"EIO", EIO},       {"ENOSPC", ENOSPC},   {"ETIMEDOUT", ETIMEDOUT}, {"EROFS", EROFS},
+    {"ENOMEM", ENOMEM}, {"EINVAL", EINVAL},   {"ENOTSUP", ENOTSUP},     {"EOPNOTSUPP", EOPNOTSUPP},
+    {"EAGAIN", EAGAIN}, {"EBUSY", EBUSY},     {"EPERM", EPERM},         {"EACCES", EACCES},
+    {"ENODEV", ENODEV}, {"ENXIO", ENXIO},     {"EFBIG", EFBIG},         {"EILSEQ", EILSEQ},
+    {"EPIPE", EPIPE},   {"EBADMSG", EBADMSG}, {"ENODATA", ENODATA},     {"EINTR", EINTR},
+    {"ERANGE", ERANGE}, {"EDQUOT", EDQUOT},   {"ENOLINK", ENOLINK},     {"EREMOTEIO", EREMOTEIO},
+};
+
+static int parse_errno(struct fault *f, struct blk_error *err)
+{
+    uint64_t number;
+    for (unsigned i = 0; i < ARRAY_SIZE(errors); i++)
+        if (!strcmp(f->errno_text, errors[i].name)) {
+            f->error = -errors[i].number;
+            return 0;
+        }
+    if (blk_parse_size(f->errno_text, &number) < 0 || !number || number > 4095)
+        return blk_error_set(err, -EINVAL,
+                             "errno must be a name such as EIO or ENOSPC, or a number from 1 to "
+                             "4095, not '%.64s'",
+                             f->errno_text);
+    f->error = -(int)number;
+    return 0;
+}
+
+static int parse_modes(struct fault *f, struct blk_error *err)
+{
+    bool drop = !strcmp(f->drop_text, "silent"), cut = !strcmp(f->cut_text, "silent");
+    if (!drop && strcmp(f->drop_text, "fail"))
+        return blk_error_set(err, -EINVAL, "drop must be fail or silent, not '%.64s'",
+                             f->drop_text);
+    if (!cut && strcmp(f->cut_text, "off") && strcmp(f->cut_text, "on"))
+        return blk_error_set(err, -EINVAL, "cut must be off, on or silent, not '%.64s'",
+                             f->cut_text);
+    f->cut = strcmp(f->cut_text, "off") != 0;
+    f->silent = drop || cut;
+    return 0;
+}
+
+/* Options that contradict each other. */
+static int check_options(const struct fault *f, struct blk_error *err)
+{
+    if ((f->nth != 0) + (f->every != 0) + (f->fraction < 1) > 1)
+        return blk_error_set(err, -EINVAL, "only one of nth, every and fraction can be given");
+    if (f->silent && (f->torn || f->flip))
+        return blk_error_set(err, -EINVAL,
+                             "what is dropped silently goes with neither torn nor flip");
+    if (f->flip && (f->torn || f->cut))
+        return blk_error_set(err, -EINVAL, "flip goes with neither torn nor cut");
+    if (f->torn && !(f->ops & 1u << BLK_WRITE))
+        return blk_error_set(err, -EINVAL, "torn needs op=write");
+    if (f->flip && f->ops != 1u << BLK_READ)
+        return blk_error_set(err, -EINVAL, "flip is for op=read alone");
+    return 0;
+}
+
+static int fault_open(struct blk *dev, struct blk_error *err)
+{
+    struct fault *f = dev->priv;
+    int error = parse_ops(f, err);
+    if (error == 0)
+        error = parse_errno(f, err);
+    if (error < 0)
+        return error;
+    error = parse_modes(f, err);
+    if (error < 0)
+        return error;
+    f->unit = max_u64(dev->info.block_size, dev->info.buf_align);
+    f->on = f->armed;
+    return check_options(f, err);
+}
+
+static int fault_queue_open(struct blk_queue *queue)
 {
     const struct fault *f = queue->dev->priv;
     struct fault_queue *q = queue->priv;
-    return f->torn ? blk_queue_open(queue->dev->child, 1, &q->own) : 0;
+    q->torn_tail = &q->torn;
+    if (f->torn) {
+        size_t most = round_down(min_u64(TEAR_BUFFER, queue->dev->info.max_transfer), f->unit);
+        q->buffer_size = max_u64(most, f->unit);
+        q->buffer = base_alloc_aligned(max_u64(BASE_PAGE, f->unit), q->buffer_size);
+        if (!q->buffer)
+            return -ENOMEM;
+    }
+    int error = blk_queue_open(queue->dev->child, queue->depth, &q->child);
+    if (error < 0)
+        base_free(q->buffer);
+    return error;
 }
 
-static void close_queue(struct blk_queue *queue)
+static void fault_queue_close(struct blk_queue *queue)
 {
     struct fault_queue *q = queue->priv;
-    if (q->own)
-        blk_queue_close(q->own);
+    blk_queue_close(q->child);
+    base_free(q->buffer);
 }
 
-/* ---- who is hit ------------------------------------------------------------------------ */
+/* ---- which requests -------------------------------------------------------------------- */
 
-static bool matches(const struct fault *f, const struct blk_req *r)
+static bool has_range(const struct blk_req *r)
 {
-    if (!(f->ops >> r->op & 1))
+    return r->op != BLK_FLUSH && !(r->flags & BLK_ZONE_ALL);
+}
+
+/* A zone operation is taken to be at its zone's first byte. */
+static bool in_range(const struct fault *f, const struct blk_req *r)
+{
+    if (!f->offset && !f->size)
+        return true;
+    if (!has_range(r))
         return false;
-    uint64_t end = f->size && f->size < UINT64_MAX - f->offset ? f->offset + f->size : UINT64_MAX;
-    return r->op == BLK_FLUSH || (r->offset < end && r->offset + r->len > f->offset);
+    uint64_t len = r->op < BLK_ZONE_APPEND ? r->len : 1;
+    uint64_t end = f->size ? f->offset + min_u64(f->size, UINT64_MAX - f->offset) : UINT64_MAX;
+    return r->offset < end && r->offset + len > f->offset;
 }
 
-/* The same seed hits the same requests, counted in order, whatever thread they come from. */
-static bool chosen(const struct fault *f, uint64_t number)
+/* Whether the number-th match is one that fails. The same seed chooses the same numbers. */
+static bool is_due(const struct fault *f, uint64_t number)
 {
+    if (f->nth)
+        return number >= f->nth && number - f->nth < max_u64(f->count, 1);
+    if (f->every)
+        return number % f->every == 0;
     uint64_t state = f->seed + number * UINT64_C(0x9e3779b97f4a7c15);
-    if (!f->nth && !f->every && f->fraction <= 0)
-        return true;
-    if (f->nth && number == f->nth)
-        return true;
-    if (f->every && number % f->every == 0)
-        return true;
-    return f->fraction > 0 && (double)(random_next(&state) >> 11) < f->fraction * 0x1p53;
+    return (double)(random_next(&state) >> 11) * 0x1p-53 < f->fraction;
 }
 
-/* ---- what happens ---------------------------------------------------------------------- */
-
-/* The first bytes of a write reach the device, the last block of them only in part. */
-static void tear(struct blk_queue *queue, const struct blk_req *r)
+/* Count a matching request; whether this one fails. */
+static bool fires(struct fault *f, const struct blk_req *r, uint64_t *number)
 {
-    const struct fault *f = queue->dev->priv;
-    struct fault_queue *q = queue->priv;
-    uint64_t block = queue->dev->info.block_size;
-    uint64_t bytes = min_u64(f->torn, r->len);
-    uint64_t whole = round_up(bytes, block);
-    if (!bytes || (r->op != BLK_WRITE && r->op != BLK_WRITE_ZEROES))
-        return;
-    char *data = base_alloc_aligned(BASE_PAGE, whole);
-    if (!data)
-        return;
-    if (bytes == whole ||
-        blk_read(q->own, r->offset + whole - block, data + whole - block, block) == 0) {
-        memset(data, 0, bytes);
-        if (r->op == BLK_WRITE)
-            blk_copy_from_iov(r->iov, r->niov, 0, data, bytes);
-        blk_write(q->own, r->offset, data, whole, 0);
-    }
-    base_free(data);
-}
-
-static void hit(struct blk_queue *queue, struct blk_req *r)
-{
-    struct fault *f = queue->dev->priv;
-    __atomic_fetch_add(&f->hits, 1, __ATOMIC_RELAXED);
-    if (f->torn)
-        tear(queue, r);
-    if (f->after != POWER_ON)
-        __atomic_store_n(&f->power, f->after, __ATOMIC_RELEASE);
-    blk_complete(queue, r, f->after == POWER_SILENT && blk_op_modifies(r->op) ? 0 : f->error);
-}
-
-/* True if the request has been answered here. */
-static bool answered(struct blk_queue *queue, struct blk_req *r)
-{
-    struct fault *f = queue->dev->priv;
-    enum power power = __atomic_load_n(&f->power, __ATOMIC_ACQUIRE);
-    if (power == POWER_OFF) {
-        blk_complete(queue, r, -EIO);
-        return true;
-    }
-    if (power == POWER_SILENT) {
-        if (!blk_op_modifies(r->op) && r->op != BLK_FLUSH)
-            return false;
-        blk_complete(queue, r, 0);
-        return true;
-    }
-    if (!matches(f, r) || !chosen(f, __atomic_add_fetch(&f->count, 1, __ATOMIC_RELAXED)))
+    if (!(f->ops >> r->op & 1) || !in_range(f, r))
         return false;
-    hit(queue, r);
+    *number = __atomic_add_fetch(&f->matched, 1, __ATOMIC_RELAXED);
+    if (!is_due(f, *number))
+        return false;
+    uint64_t most = f->count && !f->nth ? f->count : UINT64_MAX;
+    if (__atomic_fetch_add(&f->tries, 1, __ATOMIC_RELAXED) >= most)
+        return false;
+    __atomic_fetch_add(&f->fired, 1, __ATOMIC_RELAXED);
     return true;
 }
 
-static void submit(struct blk_queue *queue, struct blk_req *const *reqs, unsigned n)
+/* After the cut, or in its place where a single operation is dropped. A read cannot succeed
+ * without its data, nor an append without a place. */
+static enum fate drop(const struct fault *f, const struct blk_req *r)
 {
-    for (unsigned i = 0; i < n; i++)
-        if (!answered(queue, reqs[i]))
-            blk_forward(queue, &reqs[i], 1);
+    if (!f->silent || r->op == BLK_ZONE_APPEND)
+        return FAIL;
+    return blk_op_modifies(r->op) || r->op == BLK_FLUSH ? DROP : PASS;
 }
 
-static void report(const struct blk *dev, void (*line)(void *arg, const char *text), void *arg)
+static enum fate choose(struct fault *f, const struct blk_req *r, uint64_t *number)
 {
-    const struct fault *f = dev->priv;
+    if (!__atomic_load_n(&f->on, __ATOMIC_ACQUIRE))
+        return PASS;
+    if (__atomic_load_n(&f->is_cut, __ATOMIC_ACQUIRE))
+        return drop(f, r);
+    if (!fires(f, r, number))
+        return PASS;
+    if (f->cut)
+        __atomic_store_n(&f->is_cut, true, __ATOMIC_RELEASE);
+    if (f->torn && r->op == BLK_WRITE)
+        return TEAR;
+    return f->flip ? FLIP : drop(f, r);
+}
+
+/* ---- the way down ---------------------------------------------------------------------- */
+
+/* There is always room: each request has at most one of its own below. */
+static void send(struct blk_queue *queue, struct fault_slot *s)
+{
+    struct fault_queue *q = queue->priv;
+    struct blk_req *sub = &s->sub;
+    blk_submit(q->child, &sub, 1);
+}
+
+/* The next step of the first torn write: whole units of what shall arrive are written; of a unit
+ * that shall arrive in part the old contents are read, changed and written. */
+static void tear_step(struct blk_queue *queue)
+{
+    const struct fault *f = queue->dev->priv;
+    struct fault_queue *q = queue->priv;
+    for (struct blk_req *r; (r = q->torn);) {
+        struct fault_slot *s = blk_slot(queue, r);
+        uint64_t left = min_u64(f->torn, r->len) - s->done;
+        size_t whole = round_down(min_u64(left, q->buffer_size), f->unit);
+        if (left) {
+            enum blk_op op = whole ? BLK_WRITE : BLK_READ;
+            if (whole)
+                blk_copy_from_iov(r->iov, r->niov, s->done, q->buffer, whole);
+            blk_req_data(&s->sub, op, r->offset + s->done, q->buffer, whole ? whole : f->unit);
+            send(queue, s);
+            return;
+        }
+        q->torn = r->next;
+        if (!q->torn)
+            q->torn_tail = &q->torn;
+        blk_complete(queue, r, f->error);
+    }
+}
+
+/* One of the requests of the first torn write is back. */
+static void tear_done(struct blk_queue *queue, struct blk_req *r)
+{
+    const struct fault *f = queue->dev->priv;
+    struct fault_queue *q = queue->priv;
+    struct fault_slot *s = blk_slot(queue, r);
+    uint64_t left = min_u64(f->torn, r->len) - s->done;
+    if (s->sub.result < 0) {
+        s->done += left; /* the device fails by itself; the write does so anyway */
+    } else if (s->sub.op == BLK_READ) {
+        blk_copy_from_iov(r->iov, r->niov, s->done, q->buffer, left);
+        blk_req_write(&s->sub, r->offset + s->done, q->buffer, f->unit);
+        send(queue, s);
+        return;
+    } else {
+        s->done += min_u64(left, s->sub.len);
+    }
+    tear_step(queue);
+}
+
+static void tear(struct blk_queue *queue, struct blk_req *r)
+{
+    struct fault_queue *q = queue->priv;
+    struct fault_slot *s = blk_slot(queue, r);
+    bool first = !q->torn;
+    s->done = 0;
+    s->sub.user = r;
+    r->next = NULL;
+    *q->torn_tail = r;
+    q->torn_tail = &r->next;
+    if (first)
+        tear_step(queue);
+}
+
+static void pass(struct blk_queue *queue, struct blk_req *r)
+{
+    struct fault_slot *s = blk_slot(queue, r);
+    s->sub = *r;
+    s->sub.user = r;
+    send(queue, s);
+}
+
+static void fault_submit(struct blk_queue *queue, struct blk_req *const *reqs, unsigned n)
+{
+    struct fault *f = queue->dev->priv;
+    for (unsigned i = 0; i < n; i++) {
+        struct blk_req *r = reqs[i];
+        struct fault_slot *s = blk_slot(queue, r);
+        s->fate = choose(f, r, &s->number);
+        if (s->fate == FAIL || s->fate == DROP)
+            blk_complete(queue, r, s->fate == FAIL ? f->error : 0);
+        else if (s->fate == TEAR)
+            tear(queue, r);
+        else
+            pass(queue, r);
+    }
+}
+
+/* ---- the way up ------------------------------------------------------------------------ */
+
+/* Change one bit of what was read, chosen by the seed. */
+static void flip_bit(const struct fault *f, const struct blk_req *r, uint64_t number)
+{
+    uint64_t state = f->seed ^ number << 32;
+    uint64_t at = random_below(&state, r->len);
+    uint8_t byte;
+    blk_copy_from_iov(r->iov, r->niov, at, &byte, 1);
+    byte ^= (uint8_t)(1u << random_below(&state, 8));
+    blk_copy_to_iov(r->iov, r->niov, at, &byte, 1);
+}
+
+static void come_back(struct blk_queue *queue, struct blk_req *r)
+{
+    struct fault_slot *s = blk_slot(queue, r);
+    if (s->fate == TEAR) {
+        tear_done(queue, r);
+        return;
+    }
+    r->offset = s->sub.offset;
+    r->count = s->sub.count;
+    if (s->fate == FLIP && s->sub.result == 0)
+        flip_bit(queue->dev->priv, r, s->number);
+    blk_complete(queue, r, s->sub.result);
+}
+
+static void fault_progress(struct blk_queue *queue, int64_t timeout)
+{
+    struct fault_queue *q = queue->priv;
+    uint64_t end = timeout > 0 ? base_now_ns() + (uint64_t)timeout : 0;
+    struct blk_req *done[16];
+    unsigned n;
+    do {
+        n = blk_reap(q->child, done, ARRAY_SIZE(done), queue->ready ? 0 : timeout);
+        for (unsigned i = 0; i < n; i++)
+            come_back(queue, done[i]->user);
+        if (timeout > 0) {
+            uint64_t now = base_now_ns();
+            timeout = now < end ? (int64_t)(end - now) : 0;
+        }
+    } while (n == ARRAY_SIZE(done) || (!queue->ready && timeout && blk_queue_in_flight(q->child)));
+}
+
+static void fault_poll(struct blk_queue *queue, struct blk_poll *poll)
+{
+    const struct fault_queue *q = queue->priv;
+    blk_queue_poll(q->child, poll);
+}
+
+/* ---- for tests, and the report --------------------------------------------------------- */
+
+static struct fault *find(const struct blk *dev)
+{
+    while (dev && dev->driver->submit != fault_submit)
+        dev = dev->child;
+    return dev ? dev->priv : NULL;
+}
+
+void blk_fault_arm(struct blk *dev, bool on)
+{
+    struct fault *f = find(dev);
+    if (!f)
+        return;
+    __atomic_store_n(&f->on, false, __ATOMIC_RELEASE);
+    __atomic_store_n(&f->is_cut, false, __ATOMIC_RELAXED);
+    __atomic_store_n(&f->matched, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&f->tries, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&f->fired, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&f->on, on, __ATOMIC_RELEASE);
+}
+
+uint64_t blk_fault_matched(const struct blk *dev)
+{
+    const struct fault *f = find(dev);
+    return f ? __atomic_load_n(&f->matched, __ATOMIC_RELAXED) : 0;
+}
+
+uint64_t blk_fault_fired(const struct blk *dev)
+{
+    const struct fault *f = find(dev);
+    return f ? __atomic_load_n(&f->fired, __ATOMIC_RELAXED) : 0;
+}
+
+bool blk_fault_is_cut(const struct blk *dev)
+{
+    const struct fault *f = find(dev);
+    return f && __atomic_load_n(&f->is_cut, __ATOMIC_ACQUIRE);
+}
+
+static void fault_report(const struct blk *dev, void (*line)(void *arg, const char *text),
+                         void *arg)
+{
     char text[128];
-    snprintf(text, sizeof(text), "fault: %llu of %llu matching requests were hit%s",
-             (unsigned long long)__atomic_load_n(&f->hits, __ATOMIC_RELAXED),
-             (unsigned long long)__atomic_load_n(&f->count, __ATOMIC_RELAXED),
-             __atomic_load_n(&f->power, __ATOMIC_RELAXED) == POWER_ON ? "" : "; the power is cut");
+    snprintf(text, sizeof(text), "fault: %llu operations matched, %llu failed%s",
+             (unsigned long long)blk_fault_matched(dev), (unsigned long long)blk_fault_fired(dev),
+             blk_fault_is_cut(dev) ? ", power cut" : "");
     line(arg, text);
 }
 
 static const struct blk_option fault_options[] = {
-    {"op", BLK_OPT_STRING, offsetof(struct fault, op), "any",
-     "operations that can be hit: any, or read, write, flush, discard, write-zeroes, ... joined by "
-     "'+'"},
-    {"nth", BLK_OPT_COUNT, offsetof(struct fault, nth), NULL, "hit the n-th, from 1"},
-    {"every", BLK_OPT_COUNT, offsetof(struct fault, every), NULL, "hit every n-th"},
-    {"fraction", BLK_OPT_FRACTION, offsetof(struct fault, fraction), NULL,
-     "hit a random share; without nth, every and fraction all are hit"},
-    {"seed", BLK_OPT_COUNT, offsetof(struct fault, seed), "1", "of the random share"},
-    {"errno", BLK_OPT_STRING, offsetof(struct fault, error_name), "EIO",
-     "what a hit request fails with: a name such as ENOSPC, or a number"},
-    {"torn", BLK_OPT_SIZE, offsetof(struct fault, torn), NULL,
-     "bytes of a hit write that reach the device all the same; none by default"},
-    {"cut", BLK_OPT_STRING, offsetof(struct fault, cut), "off",
-     "on: from the first hit on everything fails, as at a power cut; silent: it is forgotten but "
-     "reported as done"},
-    {"offset", BLK_OPT_SIZE, offsetof(struct fault, offset), "0",
-     "only requests that touch the range from here on"},
+    {"op", BLK_OPT_STRING, offsetof(struct fault, op_text), NULL,
+     "operations that fail, such as write or read+flush, or any; default: any, with torn write, "
+     "with flip read"},
+    {"nth", BLK_OPT_COUNT, offsetof(struct fault, nth), NULL, "fail the nth of them, from 1"},
+    {"every", BLK_OPT_COUNT, offsetof(struct fault, every), NULL, "fail each nth of them"},
+    {"fraction", BLK_OPT_FRACTION, offsetof(struct fault, fraction), "1",
+     "fail this part of them, by chance"},
+    {"count", BLK_OPT_COUNT, offsetof(struct fault, count), NULL,
+     "fail at most so many; with nth that many in a row (default 1)"},
+    {"seed", BLK_OPT_COUNT, offsetof(struct fault, seed), "1", "of chance: same seed, same faults"},
+    {"errno", BLK_OPT_STRING, offsetof(struct fault, errno_text), "EIO",
+     "error to fail with, by name or number"},
+    {"offset", BLK_OPT_SIZE, offsetof(struct fault, offset), NULL,
+     "only operations that touch bytes from here on"},
     {"size", BLK_OPT_SIZE, offsetof(struct fault, size), NULL,
-     "length of that range; to the end by default"},
+     "and only so many bytes; default: to the end"},
+    {"torn", BLK_OPT_SIZE, offsetof(struct fault, torn), NULL,
+     "of a failing write so many bytes reach the device"},
+    {"cut", BLK_OPT_STRING, offsetof(struct fault, cut_text), "off",
+     "on: from the first failure on all fails, as at a power cut; silent: writes and flushes "
+     "report "
+     "success and are forgotten"},
+    {"drop", BLK_OPT_STRING, offsetof(struct fault, drop_text), "fail",
+     "fail, or silent: report success for what never arrives"},
+    {"flip", BLK_OPT_BOOL, offsetof(struct fault, flip), "off",
+     "reads do not fail but have one wrong bit"},
+    {"armed", BLK_OPT_BOOL, offsetof(struct fault, armed), "on",
+     "off: do nothing until a test arms it"},
     {0},
 };
 
 const struct blk_driver blk_fault = {
     .name = "fault",
-    .summary = "fails, tears or drops chosen requests: for tests",
-    .flags = BLK_DRIVER_FILTER,
+    .summary = "fails operations on purpose",
+    .flags = BLK_DRIVER_FILTER | BLK_DRIVER_OWN_CHILD_QUEUE,
     .options = fault_options,
     .priv_size = sizeof(struct fault),
     .queue_size = sizeof(struct fault_queue),
-    .open = open_device,
-    .queue_open = open_queue,
-    .queue_close = close_queue,
-    .submit = submit,
-    .report = report,
+    .slot_size = sizeof(struct fault_slot),
+    .open = fault_open,
+    .queue_open = fault_queue_open,
+    .queue_close = fault_queue_close,
+    .submit = fault_submit,
+    .progress = fault_progress,
+    .poll = fault_poll,
+    .report = fault_report,
 };

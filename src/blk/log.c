@@ -1,10 +1,15 @@
 /*
- * log?to=SPEC,DEVICE - writes down, on another device, all that changes this one.
+ * log?to=SPEC,DEVICE - records every operation that changes the device, for crash tests.
  *
- * A record is appended when the operation has completed below and before it completes above, so the
- * order in the log is the order of completion, and what a user was promised is in it. One operation
- * after the other is logged, and its thread waits for that: this is a tool for crash tests
- * (blk/log_replay.h), not for speed. When the log is full, operations fail with -ENOSPC.
+ * Operations go to the device as they are. When one that changes something, or a flush, has
+ * completed, a record of it is written to the log, and only then its completion is passed up: so
+ * what a caller knows to be done is in the log. A flush's record says up to which record operations
+ * had completed when it was submitted. docs/format-log.md has the format, blk/log_replay.h reads
+ * it.
+ *
+ * Records of all queues are written one at a time, while the completing thread waits. If that
+ * fails, the operation fails with the log's error, and so do all later ones: nothing is reported
+ * done that is not in the log.
  */
 #include <ashlar/blk_driver.h>
 
@@ -13,177 +18,247 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/crc32c.h"
 #include "base/platform.h"
-#include "base/util.h"
 #include "blk/log_format.h"
 
-struct log {
-    const char *to;
-    struct blk *log;
-    uint32_t unit;
+#define CHUNK (64u << 10)
 
-    struct base_mutex lock;  /* guards all below */
-    struct blk_queue *queue; /* on the log */
-    uint64_t id;
-    uint64_t end;      /* where the next record goes */
-    uint64_t sequence; /* of the next record; atomic, so that a flush may look */
-    char *buffer;      /* one record */
+struct log {
+    const char *to_spec; /* option */
+    struct blk *to;
+    struct blk_log_info info;
+    struct base_mutex lock;  /* guards the rest */
+    struct blk_queue *queue; /* on to */
+    char *buffer;            /* CHUNK bytes, or one unit */
     size_t buffer_size;
+    uint64_t position; /* of the next record */
+    uint64_t sequence; /* of the last; written under the lock, atomic */
+    int error;         /* the first of the log; it ends it */
 };
 
 struct log_slot {
-    uint64_t covers; /* flush: records that had been written when it began */
+    uint64_t covered; /* of a flush: the last record when it was submitted */
 };
 
-/* ---- device ---------------------------------------------------------------------------- */
+/* A record as bytes: its header, its data, zeroes to the end of the unit, and a unit of zeroes
+ * where the next record will be, as far as there is room for it. */
+struct stream {
+    uint8_t header[LOG_HEADER];
+    const struct iovec *iov;
+    unsigned niov;
+    uint64_t data_len;
+    uint64_t len;
+};
 
-static int write_header(struct blk *dev)
-{
-    struct log *l = dev->priv;
-    char *h = l->buffer;
-    memset(h, 0, LOG_HEADER_SIZE);
-    memcpy(h + LOG_AT_MAGIC, LOG_MAGIC, 8);
-    store_le32(h + LOG_AT_VERSION, LOG_VERSION);
-    store_le64(h + LOG_AT_ID, l->id);
-    store_le64(h + LOG_AT_DEVICE_SIZE, dev->info.size);
-    store_le32(h + LOG_AT_DEVICE_BLOCK, dev->info.block_size);
-    store_le32(h + LOG_AT_UNIT, l->unit);
-    store_le32(h + LOG_AT_CRC, crc32c(0, h, LOG_HEADER_USED));
-    l->end = LOG_HEADER_SIZE;
-    return blk_write(l->queue, 0, h, LOG_HEADER_SIZE, 0);
-}
+/* ---- writing --------------------------------------------------------------------------- */
 
-static void release(struct log *l)
+static void fill(const struct stream *s, char *to, uint64_t at, size_t len)
 {
-    if (l->queue)
-        blk_queue_close(l->queue);
-    if (l->log)
-        blk_close(l->log);
-    base_free(l->buffer);
-}
-
-static int open_log(struct blk *dev, struct blk_error *err)
-{
-    struct log *l = dev->priv;
-    const struct blk_info *i;
-    int error = blk_open(l->to, 0, &l->log, err);
-    if (error < 0)
-        return error;
-    i = blk_info(l->log);
-    if (i->block_size > LOG_HEADER_SIZE || i->size < LOG_HEADER_SIZE)
-        return blk_error_set(err, -EINVAL, "the log needs blocks of up to 4096 bytes");
-    l->unit = (uint32_t)max_u64(i->block_size, LOG_RECORD_SIZE);
-    l->buffer_size =
-        round_up((uint64_t)dev->info.max_transfer + LOG_RECORD_SIZE + LOG_HEADER_SIZE, BASE_PAGE);
-    l->buffer = base_alloc_aligned(BASE_PAGE, l->buffer_size);
-    l->id = base_now_ns() | 1;
-    error = l->buffer ? blk_queue_open(l->log, 1, &l->queue) : -ENOMEM;
-    if (error == 0)
-        error = write_header(dev);
-    return error < 0 ? blk_error_set(err, error, "the log '%.100s' cannot be started", l->to) : 0;
-}
-
-static int open_device(struct blk *dev, struct blk_error *err)
-{
-    struct log *l = dev->priv;
-    if (!l->to)
-        return blk_error_set(err, -EINVAL, "to=DEVICE is missing: where the log goes");
-    int error = open_log(dev, err);
-    if (error < 0) {
-        release(l);
-        return error;
+    uint64_t end = LOG_HEADER + s->data_len;
+    memset(to, 0, len);
+    if (at < LOG_HEADER) { /* chunks are larger than the header */
+        memcpy(to, s->header, LOG_HEADER);
+        to += LOG_HEADER;
+        at += LOG_HEADER;
+        len -= LOG_HEADER;
     }
-    base_mutex_init(&l->lock);
-    return 0;
+    if (at < end)
+        blk_copy_from_iov(s->iov, s->niov, at - LOG_HEADER, to, min_u64(len, end - at));
 }
 
-static void close_device(struct blk *dev)
+/* From the last chunk to the first: the header, which makes it a record, is written last. */
+static int write_stream(struct log *l, const struct stream *s)
 {
-    struct log *l = dev->priv;
-    if (blk_flush(l->queue) < 0)
-        base_log(BASE_LOG_ERROR, "log: '%s' cannot be flushed", l->to);
-    base_mutex_fini(&l->lock);
-    release(l);
+    uint64_t at = (s->len - 1) / l->buffer_size * l->buffer_size;
+    for (uint64_t end = s->len;; end = at, at -= l->buffer_size) {
+        fill(s, l->buffer, at, end - at);
+        int error = blk_write(l->queue, l->position + at, l->buffer, end - at, 0);
+        if (error < 0 || !at)
+            return error;
+    }
 }
 
-/* ---- records --------------------------------------------------------------------------- */
-
-static int append(struct log *l, const struct blk_req *r, uint64_t covers)
+/* Under the lock. */
+static int append(struct log *l, struct blk_log_record *r, const struct iovec *iov, unsigned niov)
 {
-    char *h = l->buffer;
-    uint64_t data = r->op == BLK_WRITE || r->op == BLK_ZONE_APPEND ? r->len : 0;
-    uint64_t whole = round_up(LOG_RECORD_SIZE + data, l->unit);
-    if (!range_ok(l->end, whole, blk_info(l->log)->size))
+    struct stream s = {.iov = iov, .niov = niov, .data_len = r->data_len};
+    uint64_t room = l->to->info.size - l->position;
+    uint64_t len = round_up(LOG_HEADER + r->data_len, l->info.unit);
+    uint32_t crc = 0;
+    if (len > room)
         return -ENOSPC;
-    memset(h, 0, LOG_RECORD_SIZE);
-    store_le32(h + LOG_REC_MAGIC, LOG_RECORD_MAGIC);
-    store_le64(h + LOG_REC_ID, l->id);
-    store_le64(h + LOG_REC_SEQUENCE, l->sequence);
-    h[LOG_REC_OP] = (char)r->op;
-    h[LOG_REC_FLAGS] = (char)r->flags;
-    store_le64(h + LOG_REC_OFFSET, r->offset);
-    store_le64(h + LOG_REC_LEN, r->len);
-    store_le64(h + LOG_REC_DATA, data);
-    store_le64(h + LOG_REC_COVERS, covers);
-    if (data)
-        blk_copy_from_iov(r->iov, r->niov, 0, h + LOG_RECORD_SIZE, data);
-    memset(h + LOG_RECORD_SIZE + data, 0, whole - LOG_RECORD_SIZE - data);
-    store_le32(h + LOG_REC_CRC, crc32c(0, h, LOG_RECORD_SIZE + data));
-    int error = blk_write(l->queue, l->end, h, whole, 0);
+    for (unsigned i = 0; i < niov && r->data_len; i++)
+        crc = crc32c(crc, iov[i].iov_base, iov[i].iov_len);
+    r->sequence = l->sequence + 1;
+    log_record_encode(s.header, l->info.id, r, crc);
+    s.len = min_u64(len + l->info.unit, room);
+    int error = write_stream(l, &s);
     if (error < 0)
         return error;
-    l->end += whole;
-    __atomic_store_n(&l->sequence, l->sequence + 1, __ATOMIC_RELEASE);
+    l->position += len;
+    __atomic_store_n(&l->sequence, r->sequence, __ATOMIC_RELEASE);
     return 0;
 }
 
-static void submit(struct blk_queue *queue, struct blk_req *const *reqs, unsigned n)
-{
-    struct log *l = queue->dev->priv;
-    for (unsigned i = 0; i < n; i++) {
-        struct log_slot *slot = blk_slot(queue, reqs[i]);
-        slot->covers = __atomic_load_n(&l->sequence, __ATOMIC_ACQUIRE);
-    }
-    blk_forward(queue, reqs, n);
-}
-
-static void done(struct blk_queue *queue, struct blk_req *r)
+static int record(struct blk_queue *queue, const struct blk_req *r)
 {
     struct log *l = queue->dev->priv;
     const struct log_slot *slot = blk_slot(queue, r);
-    if (r->result < 0 || (!blk_op_modifies(r->op) && r->op != BLK_FLUSH))
-        return;
+    bool ranged = r->op != BLK_FLUSH && !(r->flags & BLK_ZONE_ALL);
+    struct blk_log_record rec = {
+        .op = r->op,
+        .flags = r->flags,
+        .failed = r->result < 0,
+        .offset = ranged ? r->offset : 0,
+        .len = ranged && r->op <= BLK_ZONE_APPEND ? r->len : 0,
+        .data_len = log_has_data(r->op) ? r->len : 0,
+        .covered = r->op == BLK_FLUSH ? slot->covered : 0,
+    };
     base_mutex_lock(&l->lock);
-    r->result = append(l, r, r->op == BLK_FLUSH ? slot->covers : 0);
+    if (!l->error) {
+        l->error = append(l, &rec, r->iov, r->niov);
+        if (l->error < 0)
+            base_log(BASE_LOG_WARNING, "%.200s: the log ends after record %llu: error %d",
+                     blk_spec(queue->dev), (unsigned long long)l->sequence, -l->error);
+    }
+    int error = l->error;
     base_mutex_unlock(&l->lock);
+    return error;
 }
 
-static void report(const struct blk *dev, void (*line)(void *arg, const char *text), void *arg)
+static void log_submit(struct blk_queue *queue, struct blk_req *const *reqs, unsigned n)
 {
-    const struct log *l = dev->priv;
-    char text[80];
-    snprintf(text, sizeof(text), "log: %llu records",
-             (unsigned long long)__atomic_load_n(&l->sequence, __ATOMIC_ACQUIRE));
+    const struct log *l = queue->dev->priv;
+    for (unsigned i = 0; i < n; i++)
+        if (reqs[i]->op == BLK_FLUSH) {
+            struct log_slot *slot = blk_slot(queue, reqs[i]);
+            slot->covered = __atomic_load_n(&l->sequence, __ATOMIC_ACQUIRE);
+        }
+    blk_forward(queue, reqs, n);
+}
+
+static void log_done(struct blk_queue *queue, struct blk_req *r)
+{
+    if (!log_records(r->op))
+        return;
+    int error = record(queue, r);
+    if (r->result == 0)
+        r->result = error;
+}
+
+/* ---- opening --------------------------------------------------------------------------- */
+
+/* Header, and zeroes where the first record will be. */
+static int start_log(const struct blk *dev, struct log *l)
+{
+    const struct blk_info *i = &l->to->info;
+    l->info = (struct blk_log_info){
+        .id = base_now_ns(),
+        .device_size = dev->info.size,
+        .block_size = dev->info.block_size,
+        .zone_size = dev->info.zoned ? dev->info.zone_size : 0,
+        .unit = (uint32_t)max_u64(LOG_MIN_UNIT, max_u64(i->block_size, i->buf_align)),
+    };
+    if (l->info.unit > LOG_MAX_UNIT || i->zoned)
+        return -EINVAL;
+    if (i->size < 2 * (uint64_t)l->info.unit)
+        return -ENOSPC;
+    l->buffer_size = max_u64(CHUNK, l->info.unit);
+    l->buffer = base_alloc_aligned(max_u64(BASE_PAGE, l->info.unit), l->buffer_size);
+    if (!l->buffer)
+        return -ENOMEM;
+    int error = blk_queue_open(l->to, 1, &l->queue);
+    if (error < 0)
+        return error;
+    l->position = l->info.unit;
+    error = blk_write(l->queue, l->position, l->buffer, l->info.unit, 0);
+    if (error < 0)
+        return error;
+    log_header_encode((uint8_t *)l->buffer, &l->info);
+    return blk_write(l->queue, 0, l->buffer, l->info.unit, 0);
+}
+
+static void log_close(struct blk *dev)
+{
+    struct log *l = dev->priv;
+    if (l->queue)
+        blk_queue_close(l->queue);
+    if (l->to)
+        blk_close(l->to);
+    base_free(l->buffer);
+    base_mutex_fini(&l->lock);
+}
+
+static int log_open(struct blk *dev, struct blk_error *err)
+{
+    struct log *l = dev->priv;
+    struct blk_error why;
+    if (!l->to_spec)
+        return blk_error_set(err, -EINVAL,
+                             "to must name the device for the log, such as "
+                             "to=file:log.img");
+    int error = blk_open(l->to_spec, 0, &l->to, &why);
+    if (error < 0)
+        return blk_error_set(err, error, "to: %.400s", why.text);
+    base_mutex_init(&l->lock);
+    error = start_log(dev, l);
+    if (error < 0) {
+        blk_error_set(err, error, "to=%.200s: no log can be started there: error %d", l->to_spec,
+                      -error);
+        log_close(dev);
+    }
+    return error;
+}
+
+/* ---- for tests, and the report --------------------------------------------------------- */
+
+static struct log *find(const struct blk *dev)
+{
+    while (dev && dev->driver->submit != log_submit)
+        dev = dev->child;
+    return dev ? dev->priv : NULL;
+}
+
+uint64_t blk_log_recorded(const struct blk *dev)
+{
+    const struct log *l = find(dev);
+    return l ? __atomic_load_n(&l->sequence, __ATOMIC_ACQUIRE) : 0;
+}
+
+struct blk *blk_log_device(const struct blk *dev)
+{
+    const struct log *l = find(dev);
+    return l ? l->to : NULL;
+}
+
+static void log_report(const struct blk *dev, void (*line)(void *arg, const char *text), void *arg)
+{
+    struct log *l = dev->priv;
+    char text[128];
+    base_mutex_lock(&l->lock);
+    snprintf(text, sizeof(text), "log: %llu records, %llu of %llu KiB%s",
+             (unsigned long long)l->sequence, (unsigned long long)(l->position >> 10),
+             (unsigned long long)(l->to->info.size >> 10), l->error ? ", ended by an error" : "");
+    base_mutex_unlock(&l->lock);
     line(arg, text);
 }
 
 static const struct blk_option log_options[] = {
-    {"to", BLK_OPT_STRING, offsetof(struct log, to), NULL,
-     "device that gets the log; its '?', '&' and ',' are written %3F, %26 and %2C"},
+    {"to", BLK_OPT_STRING, offsetof(struct log, to_spec), NULL,
+     "device to write the log to; in its spec '?' is %3F, '&' %26, ',' %2C, '%' %25"},
     {0},
 };
 
 const struct blk_driver blk_log = {
     .name = "log",
-    .summary = "records every write and flush on another device: for crash tests",
+    .summary = "records every change in a log, for crash tests",
     .flags = BLK_DRIVER_FILTER,
     .options = log_options,
     .priv_size = sizeof(struct log),
     .slot_size = sizeof(struct log_slot),
-    .open = open_device,
-    .close = close_device,
-    .submit = submit,
-    .done = done,
-    .report = report,
+    .open = log_open,
+    .close = log_close,
+    .submit = log_submit,
+    .done = log_done,
+    .report = log_report,
 };

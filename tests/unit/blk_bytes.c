@@ -1,214 +1,215 @@
-/* Byte I/O: against a plain array, on every kind of block, from several threads at once. */
+/* Byte I/O at any offset, size and memory against a plain array; then by several threads whose
+ * bytes share blocks. */
 #include "test.h"
-
-#include <pthread.h>
-#include <stdlib.h>
 
 #include <ashlar/blk_driver.h>
 
+#include "base/platform.h"
 #include "base/util.h"
 
-/* A device that insists on aligned memory, as O_DIRECT does, and notes what it is asked. */
-struct strict {
-    char *data;
-};
-static unsigned strict_requests;
+#define SIZE (96u << 10)
 
-enum { SIZE = 1 << 20 };
-
+/* A device that takes only memory aligned to 512 bytes, as direct I/O does; the core refuses all
+ * else with -EINVAL. */
 static int strict_open(struct blk *dev, struct blk_error *err)
 {
-    struct strict *s = dev->priv;
     (void)err;
-    s->data = calloc(1, SIZE);
-    dev->info.size = SIZE;
-    dev->info.block_size = 4096;
     dev->info.buf_align = 512;
-    dev->info.max_transfer = 64 << 10;
+    dev->info.max_transfer = 16384;
     return 0;
 }
 
-static void strict_close(struct blk *dev)
-{
-    struct strict *s = dev->priv;
-    free(s->data);
-}
-
-static void strict_submit(struct blk_queue *queue, struct blk_req *const *reqs, unsigned n)
-{
-    struct strict *s = queue->dev->priv;
-    for (unsigned i = 0; i < n; i++) {
-        struct blk_req *r = reqs[i];
-        strict_requests++;
-        assert_int_equal((uintptr_t)r->iov[0].iov_base % 512, 0);
-        assert_int_equal((r->offset | r->len) % 4096, 0);
-        if (r->op == BLK_READ)
-            blk_copy_to_iov(r->iov, r->niov, 0, s->data + r->offset, r->len);
-        else
-            blk_copy_from_iov(r->iov, r->niov, 0, s->data + r->offset, r->len);
-        blk_complete(queue, r, 0);
-    }
-}
-
-static const struct blk_driver strict_driver = {
+static const struct blk_driver strict = {
     .name = "strict",
-    .summary = "for this test",
-    .priv_size = sizeof(struct strict),
+    .summary = "memory must be aligned",
+    .flags = BLK_DRIVER_FILTER,
     .open = strict_open,
-    .close = strict_close,
-    .submit = strict_submit,
 };
 
-/* ---- one thread against an array ----------------------------------------------------------- */
+static const char *const specs[] = {
+    "mem:96K?block=1",
+    "mem:96K?block=512",
+    "mem:96K?block=4096",
+    "strict,mem:96K?block=512",
+    "strict,mem:96K?block=4096",
+    "delay?jitter=20us,mem:96K?block=1",
+    "delay?jitter=20us,mem:96K?block=512",
+    "delay?jitter=20us,mem:96K?block=4096",
+    "strict,delay?jitter=20us,mem:96K?block=512",
+    "cache?size=64K,strict,delay?jitter=10us,mem:96K?block=512",
+};
 
-static size_t random_len(uint64_t *random)
+/* Mostly small, sometimes large; now and then exactly at blocks. */
+static void random_range(uint64_t *random, uint64_t *offset, size_t *len)
 {
-    static const size_t most[] = {16, 600, 5000, 300000};
-    return random_below(random, most[random_below(random, 4)]);
+    static const uint64_t most[] = {16, 600, 5000, 40000, SIZE};
+    *len = random_below(random, most[random_below(random, ARRAY_SIZE(most))] + 1);
+    *offset = random_below(random, SIZE - *len + 1);
+    if (!random_below(random, 4)) {
+        *offset = round_down(*offset, 4096);
+        *len = round_down(min_u64(*len, SIZE - *offset), random_below(random, 2) ? 512 : 4096);
+    }
 }
 
-static void against_an_array(const char *spec, int rounds)
+static void against_array(const char *spec, int rounds, uint64_t seed)
 {
+    static char model[SIZE];
+    static _Alignas(4096) char memory[SIZE + 4096], around[SIZE + 4096];
     struct blk_queue *q = test_queue(test_open(spec), 4);
-    char *model = calloc(1, SIZE), *data = malloc(SIZE + 64);
-    uint64_t random = 11;
-    for (int i = 0; i < test_rounds(rounds); i++) {
-        size_t len = random_len(&random), offset = random_below(&random, SIZE - len + 1);
-        char *buf = data + random_below(&random, 64);
-        if (random_next(&random) & 1) {
-            for (size_t k = 0; k < len; k++)
-                buf[k] = (char)random_next(&random);
-            assert_int_equal(blk_write_bytes(q, offset, buf, len, i % 7 ? 0 : BLK_FUA), 0);
-            memcpy(model + offset, buf, len);
-        } else {
-            assert_int_equal(blk_read_bytes(q, offset, buf, len), 0);
-            assert_memory_equal(buf, model + offset, len);
+    memset(model, 0, sizeof(model));
+    for (int i = 0; i < rounds; i++) {
+        uint64_t offset;
+        size_t len;
+        random_range(&seed, &offset, &len);
+        char *data = memory + (random_below(&seed, 2) ? random_below(&seed, 4096) : 0);
+        for (size_t k = 0; k < sizeof(memory); k++)
+            memory[k] = (char)(random_next(&seed) >> 56);
+        if (random_below(&seed, 2)) {
+            memcpy(model + offset, data, len);
+            unsigned flags = random_below(&seed, 4) ? 0 : BLK_FUA;
+            assert_int_equal(blk_write_bytes(q, offset, data, len, flags), 0);
+            continue;
         }
+        memcpy(around, memory, sizeof(memory));
+        memcpy(around + (data - memory), model + offset, len);
+        assert_int_equal(blk_read_bytes(q, offset, data, len), 0);
+        if (memcmp(memory, around, sizeof(memory)))
+            fail_msg("%s: read of %llu+%zu at memory %zu is wrong, or went beside", spec,
+                     (unsigned long long)offset, len, (size_t)(data - memory));
     }
-    assert_int_equal(blk_read_bytes(q, 0, data, SIZE), 0);
-    assert_memory_equal(data, model, SIZE);
-    free(model);
-    free(data);
+    assert_int_equal(blk_read_bytes(q, 0, memory, SIZE), 0);
+    assert_memory_equal(memory, model, SIZE);
     test_close(q);
 }
 
-static void every_kind_of_block(void **state)
+static void property(void **state)
 {
     (void)state;
-    against_an_array("mem:1M?block=1", 2000);
-    against_an_array("mem:1M?block=512", 2000);
-    against_an_array("mem:1M?block=4096", 2000);
-    against_an_array("mem:1M?block=256K", 300);
-    against_an_array("strict", 2000);
-    against_an_array("delay?all=1us,mem:1M?block=512", 300);
-    against_an_array("cache?size=64K,mem:1M", 1000);
-    against_an_array("stats,slice?offset=1M&size=1M,mem:3M?block=4096", 1000);
+    for (size_t i = 0; i < ARRAY_SIZE(specs); i++)
+        against_array(specs[i], 250, i + 1);
 }
 
-static void bounds(void **state)
+static void limits(void **state)
 {
     (void)state;
-    struct blk_queue *q = test_queue(test_open("mem:1M"), 4);
-    char c[8];
-    assert_int_equal(blk_read_bytes(q, SIZE - 1, c, 1), 0);
-    assert_int_equal(blk_read_bytes(q, SIZE - 1, c, 2), -ERANGE);
-    assert_int_equal(blk_read_bytes(q, UINT64_MAX, c, 2), -ERANGE);
-    assert_int_equal(blk_write_bytes(q, SIZE, c, 1, 0), -ERANGE);
-    assert_int_equal(blk_write_bytes(q, UINT64_MAX - 3, c, 8, 0), -ERANGE);
-    assert_int_equal(blk_write_bytes(q, SIZE, c, 0, 0), 0);
-    assert_int_equal(blk_read_bytes(q, 5, c, 0), 0);
+    char data[16] = "";
+    struct blk_queue *q = test_queue(test_open("mem:96K"), 1);
+    assert_int_equal(blk_read_bytes(q, SIZE, data, 0), 0);
+    assert_int_equal(blk_write_bytes(q, 0, data, 0, 0), 0);
+    assert_int_equal(blk_read_bytes(q, SIZE - 15, data, 16), -ERANGE);
+    assert_int_equal(blk_write_bytes(q, SIZE - 15, data, 16, 0), -ERANGE);
+    assert_int_equal(blk_read_bytes(q, UINT64_MAX, data, 16), -ERANGE);
+    assert_int_equal(blk_write_bytes(q, UINT64_MAX - 3, data, 16, 0), -ERANGE);
+    assert_int_equal(blk_read_bytes(q, SIZE + 1, data, 0), -ERANGE);
+    assert_int_equal(blk_write_bytes(q, SIZE - 16, data, 16, 0), 0);
     test_close(q);
 }
 
-/* Aligned to everything: one request of the whole, nothing read first. */
-static void aligned_is_direct(void **state)
+/* An error of any of the requests is the result; the queue and the range are free afterwards. */
+static void errors(void **state)
 {
     (void)state;
-    struct blk_queue *q = test_queue(test_open("strict"), 4);
-    char *data = aligned_alloc(4096, 65536);
-    memset(data, 1, 65536);
-    strict_requests = 0;
-    assert_int_equal(blk_write_bytes(q, 4096, data, 65536, 0), 0);
-    assert_int_equal(strict_requests, 1);
-    assert_int_equal(blk_read_bytes(q, 4096, data, 65536), 0);
-    assert_int_equal(strict_requests, 2);
-    /* One byte at either edge: the edges are read and written, the middle goes straight. */
-    strict_requests = 0;
-    assert_int_equal(blk_write_bytes(q, 4095, data + 4095, 8194, 0), 0);
-    assert_int_equal(strict_requests, 5);
-    free(data);
-    test_close(q);
+    static char data[20000];
+    static const char *const faulty[] = {"fault?op=read,mem:96K", "fault?op=write,mem:96K",
+                                         "fault?nth=2,mem:96K", "fault?nth=3,mem:96K"};
+    for (size_t i = 0; i < ARRAY_SIZE(faulty); i++) {
+        struct blk_queue *q = test_queue(test_open(faulty[i]), 1);
+        assert_int_equal(blk_write_bytes(q, 100, data, sizeof(data), 0), -EIO);
+        assert_int_equal(blk_queue_in_flight(q), 0);
+        int again = blk_write_bytes(q, 100, data, sizeof(data), 0);
+        assert_int_equal(again, i < 2 ? -EIO : 0);
+        test_close(q);
+    }
 }
 
-static void an_edge_that_cannot_be_read(void **state)
-{
-    (void)state;
-    struct blk_queue *q = test_queue(test_open("fault?op=read,mem:1M"), 4);
-    assert_int_equal(blk_write_bytes(q, 100, "x", 1, 0), -EIO);
-    char block[512] = "whole";
-    assert_int_equal(blk_write_bytes(q, 512, block, 512, 0), 0);
-    test_close(q);
-}
+/* ---- threads ------------------------------------------------------------------------------ */
 
-/* ---- several threads in the same blocks ----------------------------------------------------- */
+enum { THREADS = 4, SHARED = 8192 };
 
-enum { THREADS = 4, PASSES = 20, STRIPE = 37, AREA = 64 << 10 };
-
-struct writer {
+struct worker {
     struct blk *dev;
-    unsigned index;
+    unsigned number;
+    unsigned piece; /* bytes in a row that are a thread's */
+    int rounds;
+    bool failed;
+    char model[SHARED]; /* what it wrote, elsewhere 0 */
 };
 
-/* Thread t owns the stripes t, t + THREADS, ...; every block holds stripes of all. */
-static void *write_stripes(void *arg)
+/* Bytes [k * piece, (k+1) * piece) are those of thread k mod THREADS; each writes and reads back
+ * only its own, in random order. */
+static void work(void *arg)
 {
-    const struct writer *w = arg;
-    struct blk_queue *q = test_queue(w->dev, 4);
-    char data[STRIPE];
-    for (unsigned pass = 1; pass <= PASSES; pass++)
-        for (unsigned at = w->index * STRIPE; at + STRIPE <= AREA; at += THREADS * STRIPE) {
-            memset(data, (int)(pass * THREADS + w->index), STRIPE);
-            assert_int_equal(blk_write_bytes(q, at, data, STRIPE, 0), 0);
+    struct worker *w = arg;
+    uint64_t random = w->number + 1;
+    char data[512];
+    struct blk_queue *q;
+    w->failed = blk_queue_open(w->dev, 2, &q) < 0;
+    for (int i = 0; i < w->rounds && !w->failed; i++) {
+        uint64_t turns = SHARED / (THREADS * w->piece);
+        uint64_t at = (random_below(&random, turns) * THREADS + w->number) * w->piece;
+        size_t skip = random_below(&random, w->piece);
+        size_t len = 1 + random_below(&random, w->piece - skip);
+        if (random_below(&random, 3)) {
+            memset(data, (int)(1 + random_below(&random, 255)), len);
+            memcpy(w->model + at + skip, data, len);
+            w->failed = blk_write_bytes(q, at + skip, data, len, 0) < 0;
+        } else {
+            w->failed = blk_read_bytes(q, at + skip, data, len) < 0 ||
+                        memcmp(data, w->model + at + skip, len);
         }
-    blk_queue_close(q);
-    return NULL;
-}
-
-static void neighbours_are_kept(const char *spec)
-{
-    struct blk *dev = test_open(spec);
-    pthread_t threads[THREADS];
-    struct writer writers[THREADS];
-    for (unsigned i = 0; i < THREADS; i++) {
-        writers[i] = (struct writer){dev, i};
-        assert_int_equal(pthread_create(&threads[i], NULL, write_stripes, &writers[i]), 0);
     }
-    for (unsigned i = 0; i < THREADS; i++)
-        pthread_join(threads[i], NULL);
-    struct blk_queue *q = test_queue(dev, 4);
-    static unsigned char data[AREA];
-    assert_int_equal(blk_read_bytes(q, 0, data, AREA), 0);
-    for (unsigned at = 0; at + STRIPE <= AREA; at++)
-        if (at / STRIPE * STRIPE + STRIPE <= AREA)
-            assert_int_equal(data[at], (unsigned char)(PASSES * THREADS + at / STRIPE % THREADS));
-    test_close(q);
+    if (!w->failed)
+        w->failed = blk_queue_close(q) < 0;
 }
 
 static void threads_share_blocks(void **state)
 {
     (void)state;
-    neighbours_are_kept("mem:1M");
-    neighbours_are_kept("mem:1M?block=4096");
-    neighbours_are_kept("cache?size=64K,mem:1M");
+    static struct worker w[THREADS];
+    static const unsigned pieces[] = {1, 7, 100, 512};
+    static const struct {
+        const char *spec;
+        int rounds;
+    } cases[] = {
+        {"mem:96K?block=512", 4000},
+        {"mem:96K?block=4096", 4000},
+        {"strict,mem:96K?block=512", 2000},
+        {"delay?jitter=10us,mem:96K?block=4096", 150},
+        {"cache?size=64K,delay?jitter=10us,mem:96K?block=512", 400},
+    };
+    for (size_t c = 0; c < ARRAY_SIZE(cases); c++)
+        for (size_t p = 0; p < ARRAY_SIZE(pieces); p++) {
+            struct blk *dev = test_open(cases[c].spec);
+            struct base_thread thread[THREADS];
+            char got[SHARED];
+            for (unsigned i = 0; i < THREADS; i++) {
+                w[i] = (struct worker){dev, i, pieces[p], cases[c].rounds, false, {0}};
+                assert_int_equal(base_thread_start(&thread[i], work, &w[i], -1), 0);
+            }
+            for (unsigned i = 0; i < THREADS; i++)
+                base_thread_join(&thread[i]);
+            struct blk_queue *q = test_queue(dev, 1);
+            assert_int_equal(blk_read_bytes(q, 0, got, SHARED), 0);
+            for (unsigned i = 0; i < THREADS; i++)
+                if (w[i].failed)
+                    fail_msg("%s, pieces of %u: thread %u failed", cases[c].spec, pieces[p], i);
+            for (unsigned at = 0; at < SHARED; at++) {
+                char wanted = w[at / pieces[p] % THREADS].model[at];
+                if (got[at] != wanted)
+                    fail_msg("%s, pieces of %u: byte %u is lost", cases[c].spec, pieces[p], at);
+            }
+            test_close(q);
+        }
 }
 
 int main(void)
 {
-    blk_driver_register(&strict_driver);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_kind_of_block),  cmocka_unit_test(bounds),
-        cmocka_unit_test(aligned_is_direct),    cmocka_unit_test(an_edge_that_cannot_be_read),
+        cmocka_unit_test(property),
+        cmocka_unit_test(limits),
+        cmocka_unit_test(errors),
         cmocka_unit_test(threads_share_blocks),
     };
+    blk_driver_register(&strict);
     return cmocka_run_group_tests_name("blk_bytes", tests, NULL, NULL);
 }

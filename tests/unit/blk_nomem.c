@@ -72,9 +72,17 @@ static void every_allocation(void **state)
 {
     (void)state;
     static const char *const specs[] = {
-        "null:1M",          "mem:1M",
-        "readonly,mem:1M",  "slice?size=64K,mem:1M",
-        "file:@?create=1M", "slice?size=64K,slice?size=128K,mem:1M",
+        "null:1M",
+        "mem:1M",
+        "readonly,mem:1M",
+        "slice?size=64K,mem:1M",
+        "file:@?create=1M",
+        "slice?size=64K,slice?size=128K,mem:1M",
+        "stats,mem:1M",
+        "delay?read=1us,mem:1M",
+        "fault?torn=100&armed=off,mem:1M",
+        "cache?size=64K,mem:1M",
+        "log?to=mem:1M,mem:1M",
     };
     char path[] = "/var/tmp/ashlar-nomem-XXXXXX";
     close(mkstemp(path));
