@@ -106,6 +106,8 @@ static int open_queue(struct blk_queue *queue)
 static void close_queue(struct blk_queue *queue)
 {
     struct file_queue *q = queue->priv;
+    /* The kernel takes a ring apart later; the file must be free for others when we are done. */
+    io_uring_unregister_files(&q->ring);
     io_uring_queue_exit(&q->ring);
 }
 
