@@ -42,7 +42,7 @@ static void crc_both_ways(void **state)
     uint64_t random = 1;
     for (size_t i = 0; i < sizeof(data); i++)
         data[i] = (uint8_t)random_next(&random);
-    for (int i = 0; i < 3000; i++) {
+    for (int i = 0; i < test_rounds(3000); i++) {
         size_t at = random_below(&random, 64);
         size_t len = random_below(&random, i % 2 ? 40 : sizeof(data) - at);
         size_t cut = random_below(&random, len + 1);

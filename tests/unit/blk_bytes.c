@@ -57,7 +57,7 @@ static void against_array(const char *spec, int rounds, uint64_t seed)
     static _Alignas(4096) char memory[SIZE + 4096], around[SIZE + 4096];
     struct blk_queue *q = test_queue(test_open(spec), 4);
     memset(model, 0, sizeof(model));
-    for (int i = 0; i < rounds; i++) {
+    for (int i = 0; i < test_rounds(rounds); i++) {
         uint64_t offset;
         size_t len;
         random_range(&seed, &offset, &len);

@@ -235,7 +235,7 @@ static void property_of_parts(void **state)
         struct blk_queue *q = test_queue(test_open(specs[s]), 4);
         uint64_t block = blk_info(blk_queue_device(q))->block_size;
         memset(model, 0, sizeof(model));
-        for (int i = 0; i < 3000; i++) {
+        for (int i = 0; i < test_rounds(3000); i++) {
             uint64_t len = (1 + random_below(&random, sizeof(got) / block)) * block;
             uint64_t at = random_below(&random, (SIZE - len) / block + 1) * block;
             uint64_t op = random_below(&random, 8);
@@ -335,7 +335,7 @@ static void storm_of_errors(void **state)
     struct blk_queue *q = test_queue(dev, 8);
     uint64_t random = 5;
     unsigned errors = 0;
-    for (int i = 0; i < 4000; i++) {
+    for (int i = 0; i < test_rounds(4000); i++) {
         uint64_t at = random_below(&random, SIZE / 4096) * 4096;
         uint64_t op = random_below(&random, 10);
         int result;

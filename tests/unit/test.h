@@ -17,7 +17,7 @@
 /* How often to repeat something random: n times, and many more in `make soak`. */
 static inline int test_rounds(int n)
 {
-    return getenv("SOAK") ? n * 100 : n;
+    return getenv("SOAK") ? n * 20 : n;
 }
 
 /* Open a device that must open. */
