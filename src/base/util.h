@@ -41,12 +41,6 @@ static inline bool range_ok(uint64_t offset, uint64_t len, uint64_t size)
     return len <= size && offset <= size - len;
 }
 
-static inline uint16_t load_le16(const void *p)
-{
-    const uint8_t *b = p;
-    return (uint16_t)(b[0] | b[1] << 8);
-}
-
 static inline uint32_t load_le32(const void *p)
 {
     const uint8_t *b = p;
