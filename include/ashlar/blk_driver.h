@@ -18,13 +18,15 @@
 extern "C" {
 #endif
 
+#define BLK_FRACTION_ONE 1000000000u
+
 /* How the text of an option becomes a value in the driver's struct. */
 enum blk_option_type {
     BLK_OPT_SIZE,     /* uint64_t bytes: 4096, 64K, 4G */
     BLK_OPT_COUNT,    /* uint64_t: a plain number */
     BLK_OPT_TIME,     /* uint64_t nanoseconds: 10us, 1ms, 2s */
     BLK_OPT_BOOL,     /* bool: on, off */
-    BLK_OPT_FRACTION, /* double from 0 to 1: 0.01 or 1% */
+    BLK_OPT_FRACTION, /* uint32_t, of BLK_FRACTION_ONE: 0.01 or 1% */
     BLK_OPT_STRING,   /* const char *, valid while the device is open */
 };
 

@@ -37,14 +37,11 @@ static uint64_t bucket_end(unsigned i)
     return ((top + 1) << shift) - 1;
 }
 
-uint64_t hist_percentile(const struct hist *h, double fraction)
+uint64_t hist_percentile(const struct hist *h, uint32_t ppm)
 {
     if (!h->count)
         return 0;
-    double exact = fraction * (double)h->count;
-    uint64_t rank = (uint64_t)exact;
-    if ((double)rank < exact)
-        rank++;
+    uint64_t rank = (h->count * ppm + 999999) / 1000000;
     if (rank < 1)
         rank = 1;
     uint64_t seen = 0;

@@ -53,9 +53,9 @@ static inline void hist_add(struct hist *h, uint64_t value)
 void hist_clear(struct hist *h);
 void hist_merge(struct hist *into, const struct hist *from);
 
-/* The value that the fraction (0 to 1) of all samples does not exceed, rounded up to the end of
- * its bucket but never over max; 0 if there are none. */
-uint64_t hist_percentile(const struct hist *h, double fraction);
+/* The value that a share of all samples, in parts of a million, does not exceed, rounded up to the
+ * end of its bucket but never over max; 0 if there are none. */
+uint64_t hist_percentile(const struct hist *h, uint32_t ppm);
 uint64_t hist_mean(const struct hist *h);
 
 #endif

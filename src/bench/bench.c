@@ -89,13 +89,13 @@ static void add_side(struct bench_side *side, const struct hist *h, uint32_t blo
     side->count = h->count;
     side->bytes = h->count * block;
     side->mean = hist_mean(h);
-    side->p50 = hist_percentile(h, 0.5);
-    side->p95 = hist_percentile(h, 0.95);
-    side->p99 = hist_percentile(h, 0.99);
-    side->p999 = hist_percentile(h, 0.999);
+    side->p50 = hist_percentile(h, 500000);
+    side->p95 = hist_percentile(h, 950000);
+    side->p99 = hist_percentile(h, 990000);
+    side->p999 = hist_percentile(h, 999000);
     side->max = h->max;
     for (unsigned i = 0; i < BENCH_CURVE_POINTS; i++)
-        side->curve[i] = hist_percentile(h, bench_curve_ppm[i] / 1e6);
+        side->curve[i] = hist_percentile(h, bench_curve_ppm[i]);
 }
 
 static void add_damage(struct bench_result *result, const struct worker *w)

@@ -22,7 +22,7 @@ struct fault {
     /* Options. */
     const char *op_text, *errno_text, *drop_text, *cut_text;
     uint64_t nth, every, count, seed, torn, offset, size;
-    double fraction;
+    uint32_t fraction;
     bool flip, armed;
     /* Made of them at open, constant from then on. */
     uint32_t ops; /* a bit for each enum blk_op that is meant */
@@ -138,7 +138,7 @@ static int parse_modes(struct fault *f, struct blk_error *err)
 /* Options that contradict each other. */
 static int check_options(const struct fault *f, struct blk_error *err)
 {
-    if ((f->nth != 0) + (f->every != 0) + (f->fraction < 1) > 1)
+    if ((f->nth != 0) + (f->every != 0) + (f->fraction < BLK_FRACTION_ONE) > 1)
         return blk_error_set(err, -EINVAL, "only one of nth, every and fraction can be given");
     if (f->silent && (f->torn || f->flip))
         return blk_error_set(err, -EINVAL,
@@ -220,7 +220,7 @@ static bool is_due(const struct fault *f, uint64_t number)
     if (f->every)
         return number % f->every == 0;
     uint64_t state = f->seed + number * UINT64_C(0x9e3779b97f4a7c15);
-    return (double)(random_next(&state) >> 11) * 0x1p-53 < f->fraction;
+    return random_below(&state, BLK_FRACTION_ONE) < f->fraction;
 }
 
 /* Count a matching request; whether this one fails. */

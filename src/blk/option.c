@@ -61,30 +61,34 @@ int blk_parse_time(const char *text, uint64_t *ns)
     return -EINVAL;
 }
 
-static int parse_fraction(const char *text, double *value)
+/* Digits beyond the ninth after the point (eleventh of a percentage) do not count. */
+static int parse_fraction(const char *text, uint32_t *value)
 {
-    uint64_t whole = 0, part = 0;
-    double scale = 1;
+    uint64_t whole = 0, unit = UINT64_C(100) * BLK_FRACTION_ONE;
     const char *p = text;
     int error = parse_number(p, &p, &whole);
     if (error < 0)
         return error;
+    if (whole > 100)
+        return -ERANGE;
+    uint64_t sum = whole * unit;
     if (*p == '.') {
-        const char *digits = ++p;
-        error = parse_number(p, &p, &part);
-        if (error < 0)
-            return error;
-        for (; digits < p; digits++)
-            scale *= 10;
+        if (p[1] < '0' || p[1] > '9')
+            return -EINVAL;
+        for (p++; *p >= '0' && *p <= '9'; p++) {
+            unit /= 10;
+            sum += (uint64_t)(*p - '0') * unit;
+        }
     }
-    *value = (double)whole + (double)part / scale;
     if (*p == '%') {
-        *value /= 100;
+        sum /= 100;
         p++;
     }
     if (*p)
         return -EINVAL;
-    return *value > 1 ? -ERANGE : 0;
+    sum /= 100;
+    *value = (uint32_t)min_u64(sum, BLK_FRACTION_ONE);
+    return sum > BLK_FRACTION_ONE ? -ERANGE : 0;
 }
 
 static const char *type_help(enum blk_option_type type)

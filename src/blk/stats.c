@@ -151,8 +151,8 @@ static void report_op(const struct op_stats *s, const char *name,
              "stats: %s: %llu operations, %s, %llu errors; latency mean %s, p50 %s, p99 %s, max %s",
              name, (unsigned long long)h->count, text_size(bytes, sizeof(bytes), s->bytes),
              (unsigned long long)s->errors, text_time(t[0], sizeof(t[0]), hist_mean(h)),
-             text_time(t[1], sizeof(t[1]), hist_percentile(h, 0.5)),
-             text_time(t[2], sizeof(t[2]), hist_percentile(h, 0.99)),
+             text_time(t[1], sizeof(t[1]), hist_percentile(h, 500000)),
+             text_time(t[2], sizeof(t[2]), hist_percentile(h, 990000)),
              text_time(t[3], sizeof(t[3]), h->max));
     line(arg, text);
 }

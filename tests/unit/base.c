@@ -67,20 +67,17 @@ enum { SAMPLES = 20000 };
 /* Against the sorted samples: not below the true percentile, at most 3.2% above. */
 static void check_percentiles(const struct hist *h, uint64_t *samples, size_t n)
 {
-    static const double fractions[] = {0, 0.001, 0.25, 0.5, 0.9, 0.99, 0.999, 1};
+    static const uint32_t shares[] = {0, 1000, 250000, 500000, 900000, 990000, 999000, 1000000};
     qsort(samples, n, sizeof(*samples), compare);
     assert_int_equal(h->count, n);
     assert_int_equal(h->min, samples[0]);
     assert_int_equal(h->max, samples[n - 1]);
-    for (size_t i = 0; i < ARRAY_SIZE(fractions); i++) {
-        double exact = fractions[i] * (double)n;
-        size_t rank = (size_t)exact;
-        if ((double)rank < exact)
-            rank++;
+    for (size_t i = 0; i < ARRAY_SIZE(shares); i++) {
+        size_t rank = (n * shares[i] + 999999) / 1000000;
         uint64_t wanted = samples[rank ? rank - 1 : 0];
-        uint64_t got = hist_percentile(h, fractions[i]);
+        uint64_t got = hist_percentile(h, shares[i]);
         if (got < wanted || (double)got > (double)wanted * 1.032 + 1)
-            fail_msg("fraction %g: %llu, exactly %llu", fractions[i], (unsigned long long)got,
+            fail_msg("%u ppm: %llu, exactly %llu", shares[i], (unsigned long long)got,
                      (unsigned long long)wanted);
     }
 }
@@ -118,13 +115,13 @@ static void histogram_edges(void **state)
     (void)state;
     static struct hist h, empty;
     hist_clear(&h);
-    assert_int_equal(hist_percentile(&h, 0.5), 0);
+    assert_int_equal(hist_percentile(&h, 500000), 0);
     assert_int_equal(hist_mean(&h), 0);
     hist_merge(&h, &empty);
     assert_int_equal(h.count, 0);
     hist_add(&h, 777777);
     assert_int_equal(hist_percentile(&h, 0), 777777);
-    assert_int_equal(hist_percentile(&h, 1), 777777);
+    assert_int_equal(hist_percentile(&h, 1000000), 777777);
     hist_merge(&h, &empty);
     assert_int_equal(h.min, 777777);
     hist_add(&h, UINT64_MAX); /* over the range: counted, with the true maximum */
