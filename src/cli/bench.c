@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/util.h"
+#include "bench/option.h"
 
 /* The whole standard set takes about this long on the paths there are. */
 #define BUDGET (110 * BENCH_SECOND)
@@ -45,7 +46,22 @@ static bool listed(const char *list, const char *word)
     return !list;
 }
 
-static void standard_jobs(struct bench_matrix *m, bool writes)
+/* The job that the options describe. */
+static int read_options(const struct cli *cli, uint64_t runtime, struct bench_options *options)
+{
+    struct blk_error err;
+    bench_options_init(options);
+    for (unsigned i = 0; bench_option_name(i); i++) {
+        const char *name = bench_option_name(i);
+        const char *value = cli_text(cli, name, NULL);
+        if (value && bench_option_set(options, name, value, &err) < 0)
+            return cli_usage(cli, "%s", err.text);
+    }
+    return bench_options_finish(options, runtime, &err) < 0 ? cli_usage(cli, "%s", err.text)
+                                                            : CLI_OK;
+}
+
+static void standard_jobs(struct bench_matrix *m, bool writes, const struct bench_options *o)
 {
     const struct cli *cli = m->cli;
     for (unsigned i = 0; i < ARRAY_SIZE(standard); i++) {
@@ -54,7 +70,7 @@ static void standard_jobs(struct bench_matrix *m, bool writes)
             (!writes && standard[i].read_percent < 100))
             continue;
         *j = (struct bench_named_job){standard[i].name, standard[i].title, standard[i].bandwidth,
-                                      BENCH_JOB_DEFAULT};
+                                      o->job};
         j->job.pattern = standard[i].pattern;
         j->job.read_percent = standard[i].read_percent;
         j->job.block = standard[i].block;
@@ -63,60 +79,15 @@ static void standard_jobs(struct bench_matrix *m, bool writes)
     }
 }
 
-static int own_job(struct bench_matrix *m)
+static void own_job(struct bench_matrix *m, const struct bench_options *o)
 {
     static char title[128];
-    const struct cli *cli = m->cli;
-    const char *rw = cli_text(cli, "rw", NULL);
-    const char *verify = cli_text(cli, "verify", NULL);
-    struct bench_job job = BENCH_JOB_DEFAULT;
-    if (!rw)
-        rw = verify && strcmp(verify, "check") ? "write" : "read";
-    bool mixed = !strcmp(rw, "rw") || !strcmp(rw, "randrw");
-    if (cli_text(cli, "mix", NULL) && !mixed)
-        return cli_usage(cli, "--mix goes with --rw rw or randrw");
-    if (verify && mixed)
-        return cli_usage(cli, "--verify goes with reads or writes, not with a mix");
-    job.pattern = !strncmp(rw, "rand", 4) ? BENCH_RANDOM : BENCH_SEQUENTIAL;
-    job.read_percent = mixed ? (unsigned)cli_number(cli, "mix", 50) : strstr(rw, "read") ? 100 : 0;
-    job.block = (uint32_t)min_u64(cli_number(cli, "bs", 4096), UINT32_MAX);
-    job.depth = (unsigned)min_u64(cli_number(cli, "depth", 1), UINT32_MAX);
-    job.threads = (unsigned)min_u64(cli_number(cli, "threads", 1), UINT32_MAX);
-    job.count = cli_number(cli, "count", 0);
-    if (!job.count && job.block)
-        job.count = cli_number(cli, "total", 0) / job.block;
-    job.rate = cli_number(cli, "rate", 0);
-    job.flush_every = cli_number(cli, "flush-every", 0);
-    job.generation = cli_number(cli, "generation", 1);
-    if (verify)
-        job.verify = !strcmp(verify, "check")  ? BENCH_VERIFY_CHECK
-                     : !strcmp(verify, "fill") ? BENCH_VERIFY_FILL
-                                               : BENCH_VERIFY_WRITE;
     char size[16];
     snprintf(title, sizeof(title), "%s %s, depth %u, %u thread%s%s",
-             cli_format_size(job.block, size), rw, job.depth, job.threads,
-             job.threads == 1 ? "" : "s", verify ? ", verified" : "");
-    m->job[m->job_count++] = (struct bench_named_job){"job", title, job.block >= 65536, job};
-    return CLI_OK;
-}
-
-/* What every job takes from the command line. */
-static void common_options(struct bench_matrix *m, uint64_t runtime)
-{
-    const struct cli *cli = m->cli;
-    for (unsigned i = 0; i < m->job_count; i++) {
-        struct bench_job *j = &m->job[i].job;
-        j->runtime = cli_number(cli, "time", j->count || j->verify ? 0 : runtime);
-        j->warmup = cli_number(cli, "warmup", j->runtime / 10);
-        j->seed = cli_number(cli, "seed", 1);
-        j->offset = cli_number(cli, "offset", 0);
-        const char *pin = cli_text(cli, "pin", "auto");
-        j->pin = !strcmp(pin, "on")    ? BENCH_PIN_ON
-                 : !strcmp(pin, "off") ? BENCH_PIN_OFF
-                                       : BENCH_PIN_AUTO;
-        if (cli->operand_count)
-            j->range = cli_number(cli, "size", 0);
-    }
+             cli_format_size(o->job.block, size), o->rw, o->job.depth, o->job.threads,
+             o->job.threads == 1 ? "" : "s", o->verify[0] ? ", verified" : "");
+    m->job[m->job_count++] =
+        (struct bench_named_job){"job", title, o->job.block >= 65536, o->job};
 }
 
 /* ---- paths ----------------------------------------------------------------------------- */
@@ -301,6 +272,20 @@ static bool has_own_job(const struct cli *cli)
     return false;
 }
 
+/* The standard set, on all its paths, has a time that it should take. */
+static void set_runtime(struct bench_matrix *m, const struct bench_options *options)
+{
+    const uint64_t cells = (uint64_t)m->rounds * m->path_count * m->job_count;
+    const uint64_t runtime = cli_flag(m->cli, "quick")
+                                 ? BENCH_SECOND / 20
+                                 : min_u64(BUDGET / cells, 2 * BENCH_SECOND);
+    for (unsigned i = 0; i < m->job_count; i++) {
+        m->job[i].job.runtime = runtime;
+        if (!options->warmup_given)
+            m->job[i].job.warmup = runtime / 10;
+    }
+}
+
 static int set_up(struct bench_matrix *m)
 {
     const struct cli *cli = m->cli;
@@ -323,18 +308,23 @@ static int set_up(struct bench_matrix *m)
         code = given_paths(m);
     else
         standard_paths(m);
-    if (own && code == CLI_OK)
-        code = own_job(m);
+    struct bench_options options;
+    if (code == CLI_OK)
+        code = read_options(cli, cli_flag(cli, "quick") ? BENCH_SECOND / 20 : 3 * BENCH_SECOND,
+                            &options);
+    if (code != CLI_OK)
+        return code;
+    if (!cli->operand_count)
+        options.job.range = 0; /* --size is that of the devices that are made */
+    if (own)
+        own_job(m, &options);
     else
-        standard_jobs(m, !cli->operand_count || cli_flag(cli, "writes"));
-    if (code == CLI_OK && !m->job_count)
+        standard_jobs(m, !cli->operand_count || cli_flag(cli, "writes"), &options);
+    if (!m->job_count)
         return cli_usage(cli, "no job is left (jobs that write need --writes)");
-    uint64_t cells = (uint64_t)m->rounds * m->path_count * max_u64(m->job_count, 1);
-    uint64_t runtime = cli_flag(cli, "quick") ? BENCH_SECOND / 20
-                       : own                  ? 3 * BENCH_SECOND
-                                              : min_u64(BUDGET / cells, 2 * BENCH_SECOND);
-    common_options(m, runtime);
-    return code;
+    if (!own && !options.runtime_given)
+        set_runtime(m, &options);
+    return CLI_OK;
 }
 
 static int run(struct cli *cli)

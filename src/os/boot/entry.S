@@ -153,6 +153,8 @@ boot_ap_high:
     movl %eax, %ss
     movl %eax, %fs
     movl %eax, %gs
+    movq boot_ap_root(%rip), %rax /* the kernel's own tables: its stack is only there */
+    movq %rax, %cr3
     movq boot_ap_stack(%rip), %rsp
     movq boot_ap_cpu(%rip), %rdi
     xorl %ebp, %ebp
@@ -161,8 +163,10 @@ boot_ap_high:
 
     .section .data
     .align 8
-    .globl boot_tsc, boot_ap_stack, boot_ap_cpu
+    .globl boot_tsc, boot_ap_root, boot_ap_stack, boot_ap_cpu
 boot_tsc:
+    .quad 0
+boot_ap_root:
     .quad 0
 boot_ap_stack:
     .quad 0

@@ -6,15 +6,14 @@
 #include "os/thread/thread.h"
 
 extern char boot_ap_code[], boot_ap_code_end[], boot_ap_args[];
-extern uint64_t boot_ap_stack, boot_ap_cpu;
+extern uint64_t boot_ap_root, boot_ap_stack, boot_ap_cpu;
 void start_ap(struct cpu *cpu);
 
 enum { AP_PAGE = 8, STACK_SIZE = 16384 };
 
-/* On the new processor, with boot's tables. */
+/* On the new processor, on the stack of its idle thread. */
 void start_ap(struct cpu *cpu)
 {
-    table_load();
     cpu_setup(cpu);
     apic_setup_cpu();
     thread_setup_cpu(cpu);
@@ -32,6 +31,7 @@ static bool wait_online(const struct cpu *cpu, uint64_t ns)
 
 static bool start_cpu(struct cpu *cpu)
 {
+    boot_ap_root = table_root();
     boot_ap_stack = thread_idle_stack(cpu);
     boot_ap_cpu = (uint64_t)(uintptr_t)cpu;
     apic_send_init(cpu->apic_id);

@@ -172,6 +172,8 @@ void power_off(unsigned status)
         outw((uint16_t)acpi.pm1a_port, (uint16_t)(SLEEP_ENABLE | acpi.sleep_type << 10));
     else if (!sleep_register)
         outw(QEMU_POWEROFF_PORT, SLEEP_ENABLE);
+    for (unsigned i = 0; i < 1000000; i++)
+        cpu_pause(); /* it may take a moment */
     print("the machine does not turn off; it is safe to do it now\n");
     halt();
 }

@@ -73,9 +73,9 @@ enum {
 #define MAP_PRESENT UINT64_C(1)
 #define MAP_NOEXEC  (UINT64_C(1) << 63)
 
-/* Build the kernel's own tables and load them; other processors load them too. */
+/* Build the kernel's own tables and load them. */
 void table_setup(uint64_t memory_end);
-void table_load(void);
+uint64_t table_root(void); /* what cr3 holds on every processor */
 int table_map(uint64_t address, uint64_t phys, uint64_t flags); /* one page; 0 or -ENOMEM */
 /* Take the page at an address away; its physical address, or UINT64_MAX if none was there. The
  * caller flushes. */

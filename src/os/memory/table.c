@@ -169,12 +169,12 @@ void table_setup(uint64_t memory_end)
     for (uint64_t i = 0; i < (REGION_END - REGION_BASE) >> 39; i++)
         if (!entry_of(REGION_BASE + (i << 39), 2, true))
             panic("no memory for page tables");
-    table_load();
+    __asm__ volatile("movq %0, %%cr3" : : "r"(table_root()) : "memory");
 }
 
-void table_load(void)
+uint64_t table_root(void)
 {
-    __asm__ volatile("movq %0, %%cr3" : : "r"(virt_to_phys(root)) : "memory");
+    return virt_to_phys(root);
 }
 
 /* ---- forgetting ------------------------------------------------------------------------- */

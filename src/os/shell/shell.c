@@ -1,12 +1,135 @@
+/* The shell: which command a line means, and what runs at start. */
 #include "os/shell/shell.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "os/lib/cmdline.h"
+#include "os/memory/memory.h"
 #include "os/os.h"
+
+enum { LINE_MAX_BYTES = 4096, WORDS_MAX = 64 };
+
+const struct shell_command shell_commands[] = {
+    {"help", "", "this list", shell_help},
+    {"blkdevs", "", "the disks that were found", shell_blkdevs},
+    {"blkinfo", "[DEVICE]", "size, blocks and counts of a disk", shell_blkinfo},
+    {"blktest", "[DEVICE]", "read and write a disk here and there, and put it back as it was",
+     shell_blktest},
+    {"blkperf", "[DEVICE] [MB]", "read so much (50) in requests of 1 MiB", shell_blkperf},
+    {"bench", "DEVICE [--rw ...] [--json]", "measure a device: the options of `ashlar bench`",
+     shell_bench},
+    {"mem", "", "how much memory there is and is left", shell_mem},
+    {"cpus", "", "the processors", shell_cpus},
+    {"reboot", "", "start anew", shell_reboot},
+    {"poweroff", "[STATUS]", "turn off; a status other than 0 reaches QEMU's exit code",
+     shell_poweroff},
+    {0},
+};
+
+int shell_help(unsigned argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    for (const struct shell_command *c = shell_commands; c->name; c++) {
+        const int used = (int)(strlen(c->name) + strlen(c->arguments));
+        print("  %s %s%*s %s\n", c->name, c->arguments, used < 30 ? 30 - used : 0, "", c->help);
+    }
+    return 0;
+}
+
+static int run_command(const char *line)
+{
+    char storage[LINE_MAX_BYTES], *words[WORDS_MAX];
+    const int n = cmdline_split(line, storage, words, WORDS_MAX);
+    if (n < 0) {
+        print("%s\n", n == -E2BIG ? "too many words" : "a quote is open");
+        return 2;
+    }
+    if (n == 0)
+        return 0;
+    for (const struct shell_command *c = shell_commands; c->name; c++)
+        if (!strcmp(c->name, words[0]))
+            return c->run((unsigned)n, words);
+    print("%s: there is no such command; see help\n", words[0]);
+    return 127;
+}
+
+int shell_run(const char *line)
+{
+    char command[LINE_MAX_BYTES];
+    int status = 0;
+    while (line) {
+        const char *rest;
+        const size_t len = cmdline_command(line, &rest);
+        if (len >= sizeof(command)) {
+            print("a command has over %u bytes\n", LINE_MAX_BYTES - 1);
+            return 2;
+        }
+        memcpy(command, line, len);
+        command[len] = '\0';
+        const int r = run_command(command);
+        if (!status)
+            status = r;
+        line = rest;
+    }
+    return status;
+}
+
 void shell_main(void)
 {
+    static char line[LINE_MAX_BYTES];
+    if (cmdline_get(boot_command_line, "exec", line, sizeof(line)) >= 0)
+        power_off((unsigned)shell_run(line));
     boot_ns = base_now_ns();
-    print("prompt after %lu us\nASHLAR> ", boot_ns / 1000);
+    print("Ready after %lu.%02lu ms; `help` lists the commands.\n", boot_ns / 1000000,
+          boot_ns / 10000 % 100);
+    for (;;) {
+        print("ASHLAR> ");
+        if (shell_read_line(line, sizeof(line)))
+            shell_run(line);
+    }
 }
-#include "os/thread/thread.h"
-#include "os/memory/memory.h"
-bool user_fault(uint64_t address, uint64_t error){(void)address;(void)error;return false;}
-void app_fault(struct interrupt_frame *frame){panic_at(frame,NULL);}
-void app_syscall(struct syscall_frame *frame){(void)frame;}
+
+/* ---- the machine ------------------------------------------------------------------------ */
+
+int shell_mem(unsigned argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    struct memory_stats s;
+    memory_stats_get(&s);
+    print("total %lu KiB, free %lu KiB, used %lu KiB\n", s.total >> 10, s.free >> 10,
+          (s.total - s.free) >> 10);
+    return 0;
+}
+
+int shell_cpus(unsigned argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    const struct cpu_features *f = &cpu_features;
+    print("%s%s%s, clock %lu MHz (%s), up %lu ms\n", f->brand[0] ? f->brand : f->vendor,
+          f->hypervisor[0] ? " under " : "", f->hypervisor, clock_tsc_hz() / 1000000,
+          clock_source(), base_now_ns() / 1000000);
+    for (unsigned i = 0; i < CPU_MAX; i++)
+        if (cpus[i])
+            print("cpu %u: APIC id %u, %lu switches\n", i, cpus[i]->apic_id, cpus[i]->switches);
+    return 0;
+}
+
+int shell_poweroff(unsigned argc, char **argv)
+{
+    unsigned status = 0;
+    for (const char *p = argc > 1 ? argv[1] : ""; *p >= '0' && *p <= '9'; p++)
+        status = status * 10 + (unsigned)(*p - '0');
+    power_off((unsigned)min_u64(status, 127));
+}
+
+int shell_reboot(unsigned argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    power_reboot();
+}
