@@ -129,7 +129,7 @@ static uint32_t pit_elapsed(void)
 static uint64_t count(bool pm, uint64_t *tsc)
 {
     const uint32_t rate = pm ? PM_TIMER_HZ : PIT_HZ;
-    const uint32_t wanted = rate / 250; /* 4 ms */
+    const uint32_t wanted = rate / 500; /* 2 ms */
     if (!pm)
         pit_start();
     const uint32_t first = pm ? pm_timer() : pit_elapsed();

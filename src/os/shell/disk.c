@@ -218,7 +218,7 @@ int shell_blktest(unsigned argc, char **argv)
     t.size = blk_info(t.dev)->size;
     t.buffer = base_alloc(BUFFER);
     t.saved = base_alloc(BUFFER);
-    print("=== VirtIO Block Tests ===\n");
+    print("\n=== VirtIO Block Tests ===\n");
     if (!t.buffer || !t.saved || t.size < 32 * SECTOR) {
         print("%s\n", t.size < 32 * SECTOR ? "the disk is too small" : "out of memory");
         t.failed = 1;

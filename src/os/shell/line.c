@@ -62,7 +62,10 @@ static void insert(struct editor *e, char c)
     e->line[e->at] = c;
     e->len++;
     e->at++;
-    show(e, e->at - 1);
+    if (e->at == e->len)
+        console_write(&c, 1);
+    else
+        show(e, e->at - 1);
 }
 
 static void recall(struct editor *e, bool older)
