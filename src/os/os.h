@@ -112,4 +112,9 @@ extern const void *boot_initrd;
 extern size_t boot_initrd_size;
 extern uint64_t boot_ns; /* from the first instruction to the prompt */
 
+/* ---- files (files.c) -------------------------------------------------------------------- */
+
+/* The root with the initramfs in it, /dev, and what vfs.fstab= names. */
+void files_setup(void);
+
 #endif

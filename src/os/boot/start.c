@@ -78,6 +78,7 @@ static void main_thread(void *arg)
     print("%u processor%s, %lu MB of memory, clock: %s, random: %s\n", cpu_count,
           cpu_count == 1 ? "" : "s", stats.total >> 20, clock_source(), random_source());
     virtio_setup();
+    files_setup();
     shell_main();
     power_off(0);
 }

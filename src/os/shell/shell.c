@@ -5,11 +5,11 @@
 #include <string.h>
 
 #include "base/util.h"
-#include "os/lib/cmdline.h"
+#include "os/cmdline.h"
 #include "os/memory/memory.h"
 #include "os/os.h"
 
-enum { LINE_MAX_BYTES = 4096, WORDS_MAX = 64 };
+enum { WORDS_MAX = 64 };
 
 const struct shell_command shell_commands[] = {
     {"help", "", "this list", shell_help},
@@ -20,6 +20,10 @@ const struct shell_command shell_commands[] = {
     {"blkperf", "[DEVICE] [MB]", "read so much (50) in requests of 1 MiB", shell_blkperf},
     {"bench", "DEVICE [--rw ...] [--json]", "measure a device: the options of `ashlar bench`",
      shell_bench},
+    {"ls", "[-l] [PATH]", "the names in a directory", shell_ls},
+    {"cat", "PATH...", "what is in files", shell_cat},
+    {"mount", "[SOURCE PATH TYPE [OPTIONS]]", "what is mounted, or mount more", shell_mount},
+    {"umount", "PATH", "unmount it", shell_umount},
     {"mem", "", "how much memory there is and is left", shell_mem},
     {"cpus", "", "the processors", shell_cpus},
     {"reboot", "", "start anew", shell_reboot},
@@ -34,17 +38,17 @@ int shell_help(unsigned argc, char **argv)
     (void)argv;
     for (const struct shell_command *c = shell_commands; c->name; c++) {
         const int used = (int)(strlen(c->name) + strlen(c->arguments));
-        print("  %s %s%*s %s\n", c->name, c->arguments, used < 30 ? 30 - used : 0, "", c->help);
+        print("  %s %s%*s %s\n", c->name, c->arguments, used < 35 ? 35 - used : 0, "", c->help);
     }
     return 0;
 }
 
-static int run_command(const char *line)
+static int run_command(char *command)
 {
-    char storage[LINE_MAX_BYTES], *words[WORDS_MAX];
-    const int n = cmdline_split(line, storage, words, WORDS_MAX);
+    char *words[WORDS_MAX];
+    const int n = cmdline_words(command, words, WORDS_MAX);
     if (n < 0) {
-        print("%s\n", n == -E2BIG ? "too many words" : "a quote is open");
+        print("%s\n", n == -ENOSPC ? "too many words" : "a quote is open");
         return 2;
     }
     if (n == 0)
@@ -56,30 +60,20 @@ static int run_command(const char *line)
     return 127;
 }
 
-int shell_run(const char *line)
+int shell_run(char *line)
 {
-    char command[LINE_MAX_BYTES];
     int status = 0;
-    while (line) {
-        const char *rest;
-        const size_t len = cmdline_command(line, &rest);
-        if (len >= sizeof(command)) {
-            print("a command has over %u bytes\n", LINE_MAX_BYTES - 1);
-            return 2;
-        }
-        memcpy(command, line, len);
-        command[len] = '\0';
+    for (char *command; (command = cmdline_command(&line));) {
         const int r = run_command(command);
         if (!status)
             status = r;
-        line = rest;
     }
     return status;
 }
 
 void shell_main(void)
 {
-    static char line[LINE_MAX_BYTES];
+    static char line[CMDLINE_MAX];
     if (cmdline_get(boot_command_line, "exec", line, sizeof(line)) >= 0)
         power_off((unsigned)shell_run(line));
     boot_ns = base_now_ns();

@@ -23,8 +23,9 @@ extern const struct shell_command shell_commands[]; /* ends with a zero name */
 /* Read a line from the console, with editing and history. false at Ctrl-D. */
 bool shell_read_line(char *line, unsigned size);
 
-/* Run one line: commands separated by `;`. The status of the first that failed, or 0. */
-int shell_run(const char *line);
+/* Run a line, which is changed: commands separated by `;`. The status of the first that failed, or
+ * 0. */
+int shell_run(char *line);
 
 /* The commands, by file. */
 int shell_help(unsigned argc, char **argv);
@@ -33,6 +34,10 @@ int shell_blkinfo(unsigned argc, char **argv);
 int shell_blktest(unsigned argc, char **argv);
 int shell_blkperf(unsigned argc, char **argv);
 int shell_bench(unsigned argc, char **argv);
+int shell_ls(unsigned argc, char **argv);
+int shell_cat(unsigned argc, char **argv);
+int shell_mount(unsigned argc, char **argv);
+int shell_umount(unsigned argc, char **argv);
 int shell_mem(unsigned argc, char **argv);
 int shell_cpus(unsigned argc, char **argv);
 int shell_poweroff(unsigned argc, char **argv);
