@@ -1,6 +1,7 @@
 /* Interrupts and exceptions: who gets which, and what happens to a program that made a fault. */
 #include "os/cpu/cpu.h"
 
+#include "os/app/app.h"
 #include "os/memory/memory.h"
 #include "os/os.h"
 #include "os/thread/thread.h"
@@ -105,7 +106,7 @@ struct interrupt_frame *interrupt_dispatch(struct interrupt_frame *frame)
 {
     if (frame->vector >= 32) {
         interrupt_handle((unsigned)frame->vector);
-        if (in_program(frame) && __atomic_load_n(&cpu_this()->resched, __ATOMIC_RELAXED))
+        if (in_program(frame) && (thread_others_wait() || app_ending()))
             return to_thread_stack(frame);
         return frame;
     }
@@ -114,6 +115,7 @@ struct interrupt_frame *interrupt_dispatch(struct interrupt_frame *frame)
         __asm__ volatile("movq %%cr2, %0" : "=r"(address));
         if (region_fault(address) || user_fault(address, frame->error))
             return frame;
+        thread_current()->fault_address = address;
     }
     if (in_program(frame))
         return to_thread_stack(frame);
@@ -129,6 +131,8 @@ void interrupt_on_thread(struct interrupt_frame *frame)
         app_fault(frame);
         irq_disable();
     } else {
+        if (app_ending())
+            app_thread_exit();
         thread_yield();
     }
 }

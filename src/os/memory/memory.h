@@ -83,6 +83,8 @@ uint64_t table_unmap(uint64_t address);
 /* Change the rights of a page; nothing if none is there. The caller flushes. */
 void table_protect(uint64_t address, uint64_t flags);
 uint64_t table_find(uint64_t address, uint64_t *flags);
+/* Whether there is a table of pages for the 2 MiB around an address. */
+bool table_below(uint64_t address);
 /* Free the tables of [start, end), which hold no more pages; both multiples of 512 GiB. */
 void table_prune(uint64_t start, uint64_t end);
 /* All processors forget what they knew. Not with a lock held. */

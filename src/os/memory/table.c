@@ -106,6 +106,12 @@ uint64_t table_find(uint64_t address, uint64_t *flags)
     }
 }
 
+bool table_below(uint64_t address)
+{
+    const uint64_t *entry = entry_of(address, 1, false);
+    return entry && *entry & MAP_PRESENT;
+}
+
 uint64_t virt_to_phys(const void *memory)
 {
     const uint64_t address = (uint64_t)(uintptr_t)memory;
@@ -127,6 +133,8 @@ static void prune(uint64_t *table, unsigned level)
 void table_prune(uint64_t start, uint64_t end)
 {
     for (unsigned i = index_of(start, 3); i <= index_of(end - 1, 3); i++) {
+        if (!root[i])
+            continue;
         bool irq = spin_lock_irq(&table_lock);
         uint64_t entry = root[i];
         root[i] = 0;

@@ -5,9 +5,11 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "os/app/app.h"
 #include "os/cmdline.h"
 #include "os/memory/memory.h"
 #include "os/os.h"
+#include "os/vfs/vfs.h"
 
 enum { WORDS_MAX = 64 };
 
@@ -24,6 +26,7 @@ const struct shell_command shell_commands[] = {
     {"cat", "PATH...", "what is in files", shell_cat},
     {"mount", "[SOURCE PATH TYPE [OPTIONS]]", "what is mounted, or mount more", shell_mount},
     {"umount", "PATH", "unmount it", shell_umount},
+    {"run", "PROGRAM [ARGUMENT]...", "run a static Linux program", shell_run_program},
     {"mem", "", "how much memory there is and is left", shell_mem},
     {"cpus", "", "the processors", shell_cpus},
     {"reboot", "", "start anew", shell_reboot},
@@ -31,6 +34,12 @@ const struct shell_command shell_commands[] = {
      shell_poweroff},
     {0},
 };
+
+__attribute__((noreturn)) static void finish(unsigned status)
+{
+    vfs_fini();
+    power_off(status);
+}
 
 int shell_help(unsigned argc, char **argv)
 {
@@ -75,7 +84,14 @@ void shell_main(void)
 {
     static char line[CMDLINE_MAX];
     if (cmdline_get(boot_command_line, "exec", line, sizeof(line)) >= 0)
-        power_off((unsigned)shell_run(line));
+        finish((unsigned)shell_run(line));
+    if (cmdline_get(boot_command_line, "app", line, sizeof(line)) >= 0) {
+        char *words[WORDS_MAX];
+        const int n = cmdline_words(line, words, WORDS_MAX);
+        if (n <= 0)
+            print("app=: which program?\n");
+        finish(n > 0 ? (unsigned)app_run((unsigned)n, words) : 2);
+    }
     boot_ns = base_now_ns();
     print("Ready after %lu.%02lu ms; `help` lists the commands.\n", boot_ns / 1000000,
           boot_ns / 10000 % 100);
@@ -84,6 +100,18 @@ void shell_main(void)
         if (shell_read_line(line, sizeof(line)))
             shell_run(line);
     }
+}
+
+int shell_run_program(unsigned argc, char **argv)
+{
+    if (argc < 2) {
+        print("run PROGRAM [ARGUMENT]...\n");
+        return 2;
+    }
+    const int status = app_run(argc - 1, argv + 1);
+    if (status)
+        print("%s: status %d\n", argv[1], status);
+    return status;
 }
 
 /* ---- the machine ------------------------------------------------------------------------ */
@@ -118,7 +146,7 @@ int shell_poweroff(unsigned argc, char **argv)
     unsigned status = 0;
     for (const char *p = argc > 1 ? argv[1] : ""; *p >= '0' && *p <= '9'; p++)
         status = status * 10 + (unsigned)(*p - '0');
-    power_off((unsigned)min_u64(status, 127));
+    finish((unsigned)min_u64(status, 127));
 }
 
 int shell_reboot(unsigned argc, char **argv)

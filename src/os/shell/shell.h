@@ -38,6 +38,7 @@ int shell_ls(unsigned argc, char **argv);
 int shell_cat(unsigned argc, char **argv);
 int shell_mount(unsigned argc, char **argv);
 int shell_umount(unsigned argc, char **argv);
+int shell_run_program(unsigned argc, char **argv);
 int shell_mem(unsigned argc, char **argv);
 int shell_cpus(unsigned argc, char **argv);
 int shell_poweroff(unsigned argc, char **argv);

@@ -34,6 +34,7 @@ struct thread {
     void *vectors;              /* of a program: its vector registers; NULL: uses none */
     uint64_t syscall_stack;     /* where `syscall` continues */
     struct program_thread *program;
+    uint64_t fault_address; /* of its last page fault */
     char name[16];
 };
 
