@@ -32,7 +32,8 @@ void base_reserve_discard(void *memory, uint64_t size);
 
 /* ---- time ------------------------------------------------------------------------------ */
 
-uint64_t base_now_ns(void); /* monotonic */
+uint64_t base_now_ns(void);  /* monotonic */
+uint64_t base_wall_ns(void); /* since 1970, UTC */
 void base_sleep_until_ns(uint64_t when);
 
 /* ---- threads and locks ----------------------------------------------------------------- */

@@ -56,6 +56,13 @@ void base_reserve_discard(void *memory, uint64_t size)
 
 /* ---- time ------------------------------------------------------------------------------ */
 
+uint64_t base_wall_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 uint64_t base_now_ns(void)
 {
     struct timespec t;

@@ -45,7 +45,6 @@ void clock_setup(void);
 uint64_t clock_of_tsc(uint64_t tsc); /* nanoseconds of base_now_ns() */
 uint64_t clock_tsc_hz(void);
 const char *clock_source(void);
-uint64_t clock_wall_ns(void); /* since 1970 */
 /* Turn a time of base_now_ns() into the counter's value. */
 uint64_t clock_to_tsc(uint64_t ns);
 

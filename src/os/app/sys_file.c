@@ -524,7 +524,7 @@ int64_t sys_fchmod(const uint64_t a[6], struct syscall_frame *frame)
 static int64_t set_times(const struct place *p, uint64_t times)
 {
     enum { UTIME_NOW = 0x3fffffff, UTIME_OMIT = 0x3ffffffe };
-    const uint64_t now = clock_wall_ns();
+    const uint64_t now = base_wall_ns();
     struct vfs_stat stat = {.atime_ns = now, .mtime_ns = now};
     unsigned what = VFS_SET_ATIME | VFS_SET_MTIME;
     if (times) {

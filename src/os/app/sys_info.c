@@ -22,7 +22,7 @@ static int64_t read_clock(uint64_t id, uint64_t *ns)
 {
     if (id > 11)
         return -EINVAL;
-    *ns = id == 0 || id == 5 || id == 11 ? clock_wall_ns() : base_now_ns();
+    *ns = id == 0 || id == 5 || id == 11 ? base_wall_ns() : base_now_ns();
     return 0;
 }
 
@@ -45,7 +45,7 @@ int64_t sys_clock_getres(const uint64_t a[6], struct syscall_frame *frame)
 
 int64_t sys_gettimeofday(const uint64_t a[6], struct syscall_frame *frame)
 {
-    const uint64_t ns = clock_wall_ns();
+    const uint64_t ns = base_wall_ns();
     const uint64_t t[2] = {ns / 1000000000, ns % 1000000000 / 1000};
     (void)frame;
     return a[0] ? put(a[0], t, sizeof(t)) : 0;
@@ -53,7 +53,7 @@ int64_t sys_gettimeofday(const uint64_t a[6], struct syscall_frame *frame)
 
 int64_t sys_time(const uint64_t a[6], struct syscall_frame *frame)
 {
-    const uint64_t seconds = clock_wall_ns() / 1000000000;
+    const uint64_t seconds = base_wall_ns() / 1000000000;
     (void)frame;
     const int64_t r = a[0] ? put(a[0], &seconds, sizeof(seconds)) : 0;
     return r < 0 ? r : (int64_t)seconds;

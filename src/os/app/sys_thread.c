@@ -137,7 +137,7 @@ int64_t sys_futex(const uint64_t a[6], struct syscall_frame *frame)
         if (command == WAIT)
             until += base_now_ns();
         else if (a[1] & REALTIME)
-            until = until > clock_wall_ns() ? until - clock_wall_ns() + base_now_ns() : 0;
+            until = until > base_wall_ns() ? until - base_wall_ns() + base_now_ns() : 0;
     }
     switch (command) {
     case WAIT:
@@ -394,7 +394,7 @@ static int64_t sleep_for(uint64_t address, bool absolute, bool wall)
     if (r < 0)
         return r;
     if (absolute && wall)
-        ns = ns > clock_wall_ns() ? ns - clock_wall_ns() : 0;
+        ns = ns > base_wall_ns() ? ns - base_wall_ns() : 0;
     app_sleep(absolute && !wall ? ns : base_now_ns() + ns);
     return 0;
 }

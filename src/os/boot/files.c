@@ -4,6 +4,7 @@
 
 #include "os/cmdline.h"
 #include "os/os.h"
+#include "os/vfs/p9.h"
 #include "os/vfs/vfs.h"
 #include "os/virtio/disk.h"
 
@@ -59,6 +60,7 @@ void files_setup(void)
 {
     ramfs_register();
     devfs_register();
+    p9fs_register();
     if (vfs_mount("none", "/", "ramfs", "") < 0)
         panic("no memory for the root of files");
     if (boot_initrd_size)

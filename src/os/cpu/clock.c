@@ -39,7 +39,7 @@ const char *clock_source(void)
     return source;
 }
 
-uint64_t clock_wall_ns(void)
+uint64_t base_wall_ns(void)
 {
     return wall_start + base_now_ns();
 }

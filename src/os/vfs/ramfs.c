@@ -65,7 +65,7 @@ static struct inode *make_inode(struct vfs_mount *mount, uint32_t mode)
     i->fs = fs;
     i->ino = ++fs->next_ino;
     i->mode = mode;
-    i->mtime_ns = base_now_ns();
+    i->mtime_ns = base_wall_ns();
     i->last = &i->entries;
     fs->inodes++;
     return i;
@@ -120,7 +120,7 @@ static int add_entry(struct inode *dir, const char *name, struct inode *inode)
     *dir->last = e;
     dir->last = &e->next;
     inode->nlink++;
-    dir->mtime_ns = base_now_ns();
+    dir->mtime_ns = base_wall_ns();
     return 0;
 }
 
@@ -133,7 +133,7 @@ static struct inode *take_entry(struct inode *dir, struct entry **at)
     if (dir->last == &e->next)
         dir->last = at;
     inode->nlink--;
-    dir->mtime_ns = base_now_ns();
+    dir->mtime_ns = base_wall_ns();
     base_free(e);
     return inode;
 }
@@ -308,7 +308,7 @@ static int64_t write_bytes(struct vfs_file *file, const void *data, size_t n, ui
         done += part;
     }
     i->size = max_u64(i->size, done ? offset + done : 0);
-    i->mtime_ns = base_now_ns();
+    i->mtime_ns = base_wall_ns();
     unlock(i);
     return done || !n ? (int64_t)done : -ENOSPC;
 }
@@ -349,7 +349,7 @@ static int setattr(struct vfs_node *node, unsigned what, const struct vfs_stat *
         i->mode = (i->mode & VFS_S_IFMT) | (stat->mode & 07777);
     if (what & VFS_SET_SIZE)
         set_size(i, stat->size);
-    i->mtime_ns = what & VFS_SET_MTIME ? stat->mtime_ns : base_now_ns();
+    i->mtime_ns = what & VFS_SET_MTIME ? stat->mtime_ns : base_wall_ns();
     unlock(i);
     return 0;
 }
