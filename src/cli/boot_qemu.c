@@ -14,10 +14,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/platform.h"
+
 #define QEMU "qemu-system-x86_64"
 
 /* The exit codes of QEMU's isa-debug-exit are odd: the byte written, twice, and one. */
-enum { PROBE_VALUE = 16, PROBE_CODE = PROBE_VALUE << 1 | 1, PROBE_SECONDS = 10, GRACE_SECONDS = 5 };
+enum { PROBE_VALUE = 16, PROBE_CODE = PROBE_VALUE << 1 | 1, PROBE_SECONDS = 5, GRACE_SECONDS = 5 };
 
 /* ---- a child --------------------------------------------------------------------------- */
 
@@ -173,8 +175,10 @@ static void read_reason(int fd, char *out, size_t size)
     out[strcspn(out, "\n")] = '\0';
 }
 
-/* Boot the probe with this -cpu: is it run? If not, reason tells why. */
-static bool kvm_runs(struct boot *b, const char *cpu, char *reason, size_t size)
+enum probe_result { PROBE_RUNS, PROBE_FAILED, PROBE_HANGS };
+
+/* Boot the probe with this -cpu. If it does not run, reason tells why. */
+static enum probe_result kvm_runs(struct boot *b, const char *cpu, char *reason, size_t size)
 {
     char guest[PATH_MAX + 16];
     char said[PATH_MAX + 16];
@@ -201,13 +205,16 @@ static bool kvm_runs(struct boot *b, const char *cpu, char *reason, size_t size)
                            NULL};
     struct child c = {.words = (char *const *)words, .keep = -1};
     c.output = open(said, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    bool runs = false;
+    enum probe_result result = PROBE_FAILED;
     *reason = '\0';
     watch_signals(&c);
     int error = c.output < 0 || !write_probe(guest) ? -errno : start(&c);
     if (error == 0) {
         wait_end(&c, PROBE_SECONDS);
-        runs = WIFEXITED(c.status) && WEXITSTATUS(c.status) == PROBE_CODE;
+        if (WIFEXITED(c.status) && WEXITSTATUS(c.status) == PROBE_CODE)
+            result = PROBE_RUNS;
+        else if (c.late)
+            result = PROBE_HANGS;
         read_reason(c.output, reason, size);
     }
     if (!*reason)
@@ -219,20 +226,23 @@ static bool kvm_runs(struct boot *b, const char *cpu, char *reason, size_t size)
     sigprocmask(SIG_SETMASK, &c.before, NULL);
     if (c.signal)
         raise(c.signal);
-    return runs;
+    return result;
 }
 
+/* The -cpu with which KVM works; NULL: none, reason tells why. */
 static const char *kvm_cpu(struct boot *b, char *reason, size_t size)
 {
+    /* Some hosts let KVM offer a register that they then refuse to set. */
     static const char *const cpus[] = {"host", "host,-arch-capabilities"};
     char second[256];
     if (access("/dev/kvm", R_OK | W_OK) < 0) {
         snprintf(reason, size, "/dev/kvm: %s", strerror(errno));
         return NULL;
     }
-    if (kvm_runs(b, cpus[0], reason, size))
-        return cpus[0];
-    return kvm_runs(b, cpus[1], second, sizeof(second)) ? cpus[1] : NULL;
+    enum probe_result first = kvm_runs(b, cpus[0], reason, size);
+    if (first != PROBE_FAILED)
+        return first == PROBE_RUNS ? cpus[0] : NULL;
+    return kvm_runs(b, cpus[1], second, sizeof(second)) == PROBE_RUNS ? cpus[1] : NULL;
 }
 
 int boot_choose_accel(struct boot *b)
@@ -250,6 +260,8 @@ int boot_choose_accel(struct boot *b)
         cpu = kvm_cpu(b, reason, sizeof(reason));
         if (!cpu && !strcmp(accel, "kvm"))
             return cli_failed(b->cli, "KVM does not work: %s", reason);
+        if (!cpu)
+            base_log(BASE_LOG_INFO, "TCG is used, as KVM does not work: %s", reason);
     }
     boot_word(b, "-accel");
     boot_word(b, cpu ? "kvm" : "tcg");
