@@ -229,6 +229,7 @@ fi
 check_fails "no QEMU" 1 'is not installed' env PATH=/nowhere "$ASHLAR" boot --accel tcg
 
 # Console and signals.
+child_of() { tr -d " " <"/proc/$1/task/$1/children"; }
 boot typed --append do=shell
 check_prompt "the console" typed
 check_run "a line typed" typed "say hello" '^hello$'
@@ -237,7 +238,7 @@ check_end "quit" typed 0
 for signal in TERM INT HUP; do
     boot hang --device mem:1M --append do=hang
     expect hang cmdline
-    qemu=$(pgrep -P "${started[hang]}")
+    qemu=$(child_of "${started[hang]}")
     kill -$signal "${started[hang]}"
     check_end "SIG$signal ends it" hang $((128 + $(kill -l $signal)))
     check "and QEMU" sh -c "! kill -0 $qemu"
@@ -245,7 +246,7 @@ done
 check "nothing is left in the folder for temporary files" sh -c "ls -A '$TMPDIR' | grep -c . | grep -qx 0"
 boot killed --append do=hang
 expect killed cmdline
-qemu=$(pgrep -P "${started[killed]}")
+qemu=$(child_of "${started[killed]}")
 kill -KILL "${started[killed]}"
 check_end "SIGKILL" killed 137
 check "QEMU does not outlive it" wait_for sh -c "! kill -0 $qemu"
