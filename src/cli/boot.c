@@ -298,6 +298,7 @@ static void block_signals(sigset_t *before)
     sigaddset(&signals, SIGHUP);
     sigprocmask(SIG_BLOCK, &signals, before);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL); /* ignored, it would hide how QEMU ended */
 }
 
 static int boot(struct boot *b)
