@@ -32,6 +32,7 @@ struct cli_option {
     const char *help;  /* one or two sentences; says the default */
     bool repeatable;
     const char *const *choices; /* a NULL-ended list of the allowed values; NULL: any */
+    bool rest;                  /* all words behind its value are operands, also "--help" */
 };
 
 struct cli_example {
@@ -95,6 +96,7 @@ extern const struct cli_command *const cli_commands[];
 
 /* The parts of the front end (see main.c). */
 int cli_parse(const struct cli_command *command, int argc, char **argv, struct cli *cli);
+bool cli_ends_options(const struct cli_command *command, const char *word);
 void cli_help_command(const struct cli_command *command);
 void cli_help_overview(void);
 void cli_help_devices(void);

@@ -104,7 +104,7 @@ static int run_command(int argc, char **argv)
             cli_usage(NULL, "unknown subcommand '%s' ('ashlar help' lists them)", argv[0]);
         return CLI_USAGE;
     }
-    for (int i = words; i < argc && strcmp(argv[i], "--"); i++)
+    for (int i = words; i < argc && !cli_ends_options(command, argv[i]); i++)
         if (is_help(argv[i])) {
             cli_help_command(command);
             return CLI_OK;

@@ -133,6 +133,15 @@ static int parse_option(struct cli *cli, const char *word, const char *next, int
     return CLI_OK;
 }
 
+/* Is this word "--", or an option behind whose value all words are operands? */
+bool cli_ends_options(const struct cli_command *command, const char *word)
+{
+    if (strncmp(word, "--", 2))
+        return false;
+    const struct cli_option *o = find(command, word + 2, strcspn(word + 2, "="));
+    return !word[2] || (o && o->rest);
+}
+
 int cli_parse(const struct cli_command *command, int argc, char **argv, struct cli *cli)
 {
     bool only_operands = false;
@@ -150,6 +159,7 @@ int cli_parse(const struct cli_command *command, int argc, char **argv, struct c
             int code = parse_option(cli, word, i + 1 < argc ? argv[i + 1] : NULL, &used);
             if (code != CLI_OK)
                 return code;
+            only_operands = cli_ends_options(command, word);
             i += used;
         } else if (!only_operands && word[0] == '-' && word[1]) {
             return cli_usage(cli, "unknown option '%s' (options are written --name)", word);
