@@ -81,6 +81,11 @@ struct acpi {
         uint32_t line;
     } overrides[16];
     unsigned override_count;
+    /* virtio devices that are neither on PCI nor on the command line. */
+    struct {
+        uint32_t address, line;
+    } mmio[32];
+    unsigned mmio_count;
     uint64_t ecam;
     uint8_t ecam_first, ecam_last;
     /* Ways to turn off: a port that takes sleep type and enable bit, or registers. */

@@ -1,6 +1,7 @@
 /*
  * ACPI tables (ACPI specification 6.4, chapter 5): processors and interrupt controllers (MADT), PCI
- * configuration space (MCFG), how to turn off (FADT; the sleep type from the DSDT's bytes).
+ * configuration space (MCFG), how to turn off (FADT). The DSDT is a program; what is needed of it is
+ * found by the bytes that its objects begin with, without running it.
  * Everything is checked against the length of its table.
  */
 #include <string.h>
@@ -68,21 +69,43 @@ static void read_mcfg(const uint8_t *t, uint32_t length)
     acpi.ecam_last = t[55];
 }
 
-/* The first element of the package \_S5, by looking for its bytes: NameOp "_S5_" PackageOp. */
+/* The first element of the package \_S5: "_S5_" PackageOp, length, count, element. */
+static void read_sleep_type(const uint8_t *t, uint32_t length, uint32_t i)
+{
+    uint32_t value = i + 5 + (t[i + 5] >> 6) + 1 + 1;
+    if (value + 1 < length && t[value] == 0x0a)
+        value++; /* BytePrefix */
+    if (value < length)
+        acpi.sleep_type = t[value] & 7;
+}
+
+/* Resources of a device of virtio over MMIO (its _HID is LNRO0005): 32-bit fixed memory (6.4.3.4)
+ * and an extended interrupt (6.4.3.6), within the bytes that follow. */
+static void read_mmio(const uint8_t *t, uint32_t length, uint32_t i)
+{
+    static const uint8_t memory[3] = {0x86, 9, 0}, interrupt[3] = {0x89, 6, 0};
+    uint32_t address = 0, line = 0;
+    const uint32_t end = length < i + 128 ? length : i + 128;
+    for (; i + 12 <= end && !line; i++)
+        if (!memcmp(t + i, memory, 3))
+            address = load_le32(t + i + 4);
+        else if (address && !memcmp(t + i, interrupt, 3) && t[i + 4] == 1)
+            line = load_le32(t + i + 5);
+    if (line && acpi.mmio_count < ARRAY_SIZE(acpi.mmio)) {
+        acpi.mmio[acpi.mmio_count].address = address;
+        acpi.mmio[acpi.mmio_count++].line = line;
+    }
+}
+
 static void read_dsdt(uint64_t phys)
 {
     uint32_t length;
     const uint8_t *t = table_at(phys, &length);
-    for (uint32_t i = 36; t && i + 12 <= length; i++) {
-        if (memcmp(t + i, "_S5_", 4) || t[i + 4] != 0x12)
-            continue;
-        uint32_t value = i + 5 + (t[i + 5] >> 6) + 1 + 1; /* length of the package, then count */
-        if (value + 1 < length && t[value] == 0x0a)
-            value++; /* BytePrefix */
-        if (value < length)
-            acpi.sleep_type = t[value] & 7;
-        return;
-    }
+    for (uint32_t i = 36; t && i + 12 <= length; i++)
+        if (!memcmp(t + i, "_S5_", 4) && t[i + 4] == 0x12)
+            read_sleep_type(t, length, i);
+        else if (!memcmp(t + i, "LNRO0005", 8))
+            read_mmio(t, length, i + 8);
 }
 
 static void read_fadt(const uint8_t *t, uint32_t length)

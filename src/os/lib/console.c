@@ -27,6 +27,7 @@ static struct {
     struct wait_queue waiters;
     uint64_t head, tail;
     bool interrupted;
+    bool polled; /* there is no interrupt */
     char text[INPUT_SIZE];
 } input;
 
@@ -64,9 +65,8 @@ static void input_interrupt(void *arg)
 void console_setup_interrupt(void)
 {
     unsigned vector = interrupt_alloc(input_interrupt, NULL);
-    if (!vector || !apic_route(COM1_LINE, vector, false))
-        base_log(BASE_LOG_WARNING, "console: no interrupt; there is no input");
-    outb(REG_INTERRUPTS, 1);
+    input.polled = !vector || !apic_route(COM1_LINE, vector, false);
+    outb(REG_INTERRUPTS, input.polled ? 0 : 1);
     take_input();
 }
 
@@ -115,7 +115,9 @@ size_t console_read(char *text, size_t n)
 {
     bool irq = spin_lock_irq(&input.waiters.lock);
     while (input.head == input.tail) {
-        wait_sleep(&input.waiters, UINT64_MAX, irq);
+        wait_sleep(&input.waiters, input.polled ? base_now_ns() + 10000000 : UINT64_MAX, irq);
+        if (input.polled)
+            take_input();
         irq = spin_lock_irq(&input.waiters.lock);
     }
     size_t got = 0;

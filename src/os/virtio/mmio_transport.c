@@ -1,4 +1,5 @@
-/* virtio over MMIO (4.2): devices that the command line names, virtio_mmio.device=SIZE@ADDRESS:LINE.
+/* virtio over MMIO (4.2): devices that ACPI tells of, or the command line,
+ * virtio_mmio.device=SIZE@ADDRESS:LINE.
  * Version 1 is the legacy interface (4.2.4), version 2 the modern one. */
 #include <stdio.h>
 #include <string.h>
@@ -157,6 +158,8 @@ static const char *parse(const char *text, uint64_t *value)
 
 void virtio_mmio_scan(void)
 {
+    for (unsigned i = 0; i < acpi.mmio_count; i++)
+        found(acpi.mmio[i].address, acpi.mmio[i].line);
     static const char key[] = "virtio_mmio.device=";
     for (const char *at = boot_command_line; (at = strstr(at, key));) {
         uint64_t size, address = 0, line = 0;
