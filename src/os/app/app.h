@@ -85,7 +85,7 @@ syscall_function sys_read, sys_write, sys_open, sys_close, sys_stat, sys_fstat, 
     sys_chmod, sys_fchmod, sys_umask, sys_statfs, sys_fstatfs, sys_getdents64, sys_openat,
     sys_mkdirat, sys_newfstatat, sys_unlinkat, sys_renameat, sys_linkat, sys_symlinkat,
     sys_readlinkat, sys_fchmodat, sys_faccessat, sys_utimensat, sys_fallocate, sys_dup3, sys_preadv,
-    sys_pwritev, sys_sync;
+    sys_pwritev, sys_sendfile, sys_sync;
 syscall_function sys_mmap, sys_mprotect, sys_munmap, sys_brk, sys_mremap, sys_madvise;
 syscall_function sys_rt_sigaction, sys_rt_sigprocmask, sys_clone, sys_exit, sys_exit_group,
     sys_arch_prctl, sys_gettid, sys_getpid, sys_futex, sys_set_tid_address, sys_kill, sys_tgkill,

@@ -835,6 +835,42 @@ int64_t sys_poll(const uint64_t a[6], struct syscall_frame *frame)
     return ready;
 }
 
+/* Copy from a file to another through a buffer. *offset: where to read, or NULL. */
+static int64_t copy(struct vfs_file *to, struct vfs_file *from, uint64_t *offset, uint64_t n)
+{
+    enum { SIZE = 65536 };
+    char *buffer = base_alloc(SIZE);
+    int64_t total = 0, r = buffer ? 1 : -ENOMEM;
+    while (r > 0 && (uint64_t)total < n) {
+        const size_t part = min_u64(n - (uint64_t)total, SIZE);
+        r = offset ? vfs_pread(from, buffer, part, *offset) : vfs_read(from, buffer, part);
+        if (r > 0)
+            r = vfs_write(to, buffer, (size_t)r);
+        if (r > 0) {
+            total += r;
+            if (offset)
+                *offset += (uint64_t)r;
+        }
+    }
+    base_free(buffer);
+    return r < 0 && !total ? r : total;
+}
+
+int64_t sys_sendfile(const uint64_t a[6], struct syscall_frame *frame)
+{
+    (void)frame;
+    if (a[2] && !user_access(a[2], 8, USER_READ | USER_WRITE))
+        return -EFAULT;
+    struct vfs_file *to = app_file(a[0]), *from = app_file(a[1]);
+    const int64_t r =
+        to && from ? copy(to, from, (uint64_t *)(uintptr_t)a[2], min_u64(a[3], IO_MAX)) : -EBADF;
+    if (to)
+        vfs_close(to);
+    if (from)
+        vfs_close(from);
+    return r;
+}
+
 int64_t sys_sync(const uint64_t a[6], struct syscall_frame *frame)
 {
     (void)a;

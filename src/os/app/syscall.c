@@ -98,6 +98,7 @@ static syscall_function *const calls[CALLS_MAX] = {
     [__NR_sched_getaffinity] = sys_sched_getaffinity,
     [__NR_sched_setaffinity] = sys_zero,
     [__NR_sched_yield] = sys_sched_yield,
+    [__NR_sendfile] = sys_sendfile,
     [__NR_set_robust_list] = sys_zero,
     [__NR_set_tid_address] = sys_set_tid_address,
     [__NR_setgid] = sys_zero,

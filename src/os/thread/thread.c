@@ -1,6 +1,7 @@
 /* Threads: see thread.h. */
 #include "os/thread/thread.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/util.h"
@@ -343,12 +344,44 @@ unsigned wait_wake(struct wait_queue *queue, unsigned n)
     return woken;
 }
 
+/* ---- system calls of the kernel's own threads -------------------------------------------- */
+
+static void set_syscall_stack(uint64_t top)
+{
+    bool irq = irq_save();
+    cpu_this()->syscall_stack = thread_current()->syscall_stack = top;
+    irq_restore(irq);
+}
+
+int thread_syscalls_begin(void)
+{
+    struct thread *t = thread_current();
+    if (t->syscall_users == 0) {
+        char *stack = region_stack(THREAD_STACK_SIZE);
+        if (!stack)
+            return -ENOMEM;
+        set_syscall_stack((uint64_t)(uintptr_t)(stack + THREAD_STACK_SIZE));
+    }
+    t->syscall_users++;
+    return 0;
+}
+
+void thread_syscalls_end(void)
+{
+    struct thread *t = thread_current();
+    if (--t->syscall_users > 0)
+        return;
+    void *stack = (void *)(uintptr_t)(t->syscall_stack - THREAD_STACK_SIZE);
+    set_syscall_stack(0);
+    region_stack_free(stack, THREAD_STACK_SIZE);
+}
+
 /* ---- set-up and idling ------------------------------------------------------------------ */
 
 int thread_make_idle(struct cpu *cpu)
 {
     cpu->idle = make("idle", cpu);
-    return cpu->idle ? 0 : -1;
+    return cpu->idle ? 0 : -ENOMEM;
 }
 
 uint64_t thread_idle_stack(const struct cpu *cpu)

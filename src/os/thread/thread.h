@@ -32,7 +32,8 @@ struct thread {
     struct wait_queue *waiting; /* guarded by the queue's lock */
     uint64_t fs_base;           /* of a program; 0: the kernel's */
     void *vectors;              /* of a program: its vector registers; NULL: uses none */
-    uint64_t syscall_stack;     /* where `syscall` continues */
+    uint64_t syscall_stack;     /* where `syscall` continues; 0: it may not make any */
+    unsigned syscall_users;     /* of a kernel thread: thread_syscalls_begin() */
     struct program_thread *program;
     uint64_t fault_address; /* of its last page fault */
     char name[16];
@@ -51,6 +52,9 @@ void thread_discard(struct thread *thread); /* one that was never started */
 __attribute__((noreturn)) void thread_exit(void);
 /* Let others run. */
 void thread_yield(void);
+/* A kernel thread makes system calls of Linux, by instruction, between these. 0 or -ENOMEM. */
+int thread_syscalls_begin(void);
+void thread_syscalls_end(void);
 static inline struct thread *thread_current(void)
 {
     struct thread *t;

@@ -19,7 +19,7 @@ enum {
     RING_SIZE = 128,
     SEGMENTS_MAX = 126,
     MESSAGE_MAX = 480 << 10, /* 120 pages, which may lie apart */
-    SPIN_NS = 20000,
+    SPIN_NS = 100000,
 };
 
 struct device {

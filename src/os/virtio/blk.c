@@ -58,7 +58,7 @@ enum {
     FEW = 6,         /* segments of a chain without a table of its own */
     TABLES = 16,     /* chains of a lane that may have one */
     TABLE_SEGMENTS = 254,
-    SPIN_NS = 20000, /* auto: look for so long before sleeping */
+    SPIN_NS = 100000,/* auto: look for so long before sleeping */
 };
 
 enum mode { MODE_AUTO, MODE_POLL, MODE_INTERRUPT };
@@ -537,7 +537,8 @@ static unsigned take_done(struct blk_queue *queue)
     return n;
 }
 
-/* Sleep until an interrupt, or a short time: a lane without one is looked at now and then. */
+/* Sleep until an interrupt, but not long: a lane without one is looked at often, and one whose
+ * interrupt was lost (QEMU loses those of microvm's first transport) now and then. */
 static void sleep_on(struct lane *lane, struct lane_queue *lq, uint64_t until)
 {
     bool irq = spin_lock_irq(&lane->sleepers.lock);
@@ -548,9 +549,8 @@ static void sleep_on(struct lane *lane, struct lane_queue *lq, uint64_t until)
         spin_unlock_irq(&lane->sleepers.lock, irq);
         return;
     }
-    if (!lane->vq->vector)
-        until = min_u64(until, base_now_ns() + 100000);
-    wait_sleep(&lane->sleepers, until, irq);
+    const uint64_t look = base_now_ns() + (lane->vq->vector ? 10000000 : 100000);
+    wait_sleep(&lane->sleepers, min_u64(until, look), irq);
 }
 
 static void progress(struct blk_queue *queue, int64_t timeout)
