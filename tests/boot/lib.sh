@@ -17,6 +17,7 @@
 #   check_prompt WHAT NAME                 the prompt comes
 #   check_run WHAT NAME LINE PATTERN...    LINE prints a line for each PATTERN, in any order
 #   check_run_not WHAT NAME LINE PATTERN   LINE prints no such line, but comes back to the prompt
+#   check_out WHAT PATTERN                 $out has a line for PATTERN
 #   check_end WHAT NAME CODE               the machine ends with this exit code
 #   console NAME          all that a machine has printed, without carriage returns and escapes
 #
@@ -170,6 +171,14 @@ check_run_not() {
         fail "$1" "'$3' printed /$4/: $(tr '\n' '|' <<<"$out" | cut -c1-800)"
     else
         pass "$1"
+    fi
+}
+
+check_out() {
+    if grep -qE -- "$2" <<<"$out"; then
+        pass "$1"
+    else
+        fail "$1" "no /$2/ in: $(tr '\n' '|' <<<"$out" | cut -c1-800)"
     fi
 }
 

@@ -131,8 +131,8 @@ void interrupt_on_thread(struct interrupt_frame *frame)
         app_fault(frame);
         irq_disable();
     } else {
+        thread_yield();
         if (app_ending())
             app_thread_exit();
-        thread_yield();
     }
 }

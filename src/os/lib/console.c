@@ -16,6 +16,7 @@ enum {
     REG_STATUS = COM1 + 5,
     STATUS_READY = 0x01,
     STATUS_EMPTY = 0x20,
+    STATUS_SENT = 0x40,
     FIFO_SIZE = 16,
     INPUT_SIZE = 4096, /* a power of two */
 };
@@ -94,6 +95,12 @@ void console_write(const char *text, size_t n)
         n -= len + (line != NULL);
     }
     spin_unlock_irq(&output_lock, irq);
+}
+
+void console_drain(void)
+{
+    for (unsigned i = 0; i < 1000000 && !(inb(REG_STATUS) & STATUS_SENT); i++)
+        cpu_pause();
 }
 
 void console_break_lock(void)

@@ -164,6 +164,7 @@ void power_setup(void)
 void power_off(unsigned status)
 {
     irq_disable();
+    console_drain();
     if (status)
         outl(DEBUG_EXIT_PORT, status > 127 ? 127 : status);
     if (sleep_register)
@@ -174,8 +175,7 @@ void power_off(unsigned status)
         outw(QEMU_POWEROFF_PORT, SLEEP_ENABLE);
     for (unsigned i = 0; i < 1000000; i++)
         cpu_pause(); /* it may take a moment */
-    print("the machine does not turn off; it is safe to do it now\n");
-    halt();
+    power_reboot();  /* a machine without ACPI: QEMU ends at a reset, if asked to */
 }
 
 void power_reboot(void)

@@ -73,8 +73,8 @@ bool user_fault(uint64_t address, uint64_t error)
 
 bool user_access(uint64_t address, uint64_t size, unsigned rights)
 {
-    if (!thread_current()->program)
-        return true; /* a thread of the kernel makes the call */
+    if (address >= USER_END && !thread_current()->program)
+        return true; /* memory of the kernel, whose own thread makes the call */
     if (!range_ok(address, size, USER_END) || address < USER_START)
         return size == 0;
     const uint64_t end = address + size;

@@ -397,8 +397,10 @@ int64_t vfs_pread(struct vfs_file *file, void *data, size_t n, uint64_t offset)
     const struct vfs_ops *ops = file->node->ops;
     if ((file->flags & VFS_O_ACCMODE) == VFS_O_WRONLY)
         return -EBADF;
+    if (is_type(file->node, VFS_S_IFDIR))
+        return -EISDIR;
     if (!ops->read)
-        return is_type(file->node, VFS_S_IFDIR) ? -EISDIR : -EINVAL;
+        return -EINVAL;
     if (offset > INT64_MAX || n > INT64_MAX - offset)
         return -EINVAL;
     return ops->read(file, data, n, offset);
