@@ -66,7 +66,13 @@ unsigned base_cpu_count(void);
 
 /* ---- messages -------------------------------------------------------------------------- */
 
-enum base_log_level { BASE_LOG_ERROR, BASE_LOG_WARNING, BASE_LOG_INFO, BASE_LOG_DEBUG };
+enum base_log_level {
+    BASE_LOG_NONE, /* as a level that is set: no messages */
+    BASE_LOG_ERROR,
+    BASE_LOG_WARNING,
+    BASE_LOG_INFO,
+    BASE_LOG_DEBUG,
+};
 
 /* One line for the operator; no newline at its end. */
 void base_log(enum base_log_level level, const char *format, ...)

@@ -159,7 +159,7 @@ void base_log_set_level(enum base_log_level level)
 
 void base_log(enum base_log_level level, const char *format, ...)
 {
-    static const char *const names[] = {"error: ", "warning: ", "", ""};
+    static const char *const names[] = {"", "error: ", "warning: ", "", ""};
     char line[512];
     if (level > log_level)
         return;

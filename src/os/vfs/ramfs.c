@@ -10,6 +10,7 @@
 #include "os/vfs/vfs.h"
 
 enum { PAGE = 4096 };
+#define FILE_MAX (UINT64_C(16) << 30) /* keeps the table of a sparse file small */
 
 struct ramfs {
     struct base_mutex lock; /* guards everything */
@@ -91,8 +92,10 @@ static void drop_pages(struct inode *i, uint64_t from)
 static void release(struct vfs_node *node)
 {
     struct inode *i = inode_of(node);
+    lock(i);
     drop_pages(i, 0);
     i->fs->inodes--;
+    unlock(i);
     base_free(i->target);
     base_free(i);
 }
@@ -297,6 +300,8 @@ static int64_t write_bytes(struct vfs_file *file, const void *data, size_t n, ui
 {
     struct inode *i = inode_of(file->node);
     size_t done = 0;
+    if (offset > FILE_MAX || n > FILE_MAX - offset)
+        return -EFBIG;
     lock(i);
     while (done < n) {
         const uint64_t page = (offset + done) / PAGE, at = (offset + done) % PAGE;
@@ -344,6 +349,8 @@ static int getattr(struct vfs_node *node, struct vfs_stat *stat)
 static int setattr(struct vfs_node *node, unsigned what, const struct vfs_stat *stat)
 {
     struct inode *i = inode_of(node);
+    if (what & VFS_SET_SIZE && stat->size > FILE_MAX)
+        return -EFBIG;
     lock(i);
     if (what & VFS_SET_MODE)
         i->mode = (i->mode & VFS_S_IFMT) | (stat->mode & 07777);
