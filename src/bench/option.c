@@ -7,8 +7,8 @@
 
 #include "base/util.h"
 
-static const char *const rw_words[] = {"read",      "write", "randread",
-                                       "randwrite", "rw",    "randrw", NULL};
+static const char *const rw_words[] = {"read", "write",  "randread", "randwrite",
+                                       "rw",   "randrw", NULL};
 static const char *const verify_words[] = {"write", "fill", "check", NULL};
 static const char *const pin_words[] = {"auto", "on", "off", NULL};
 
@@ -85,9 +85,9 @@ static int store(struct bench_options *o, const struct option *t, const char *va
             o->job.pin = (enum bench_pin)r;
         return r < 0 ? r : 0;
     }
-    r = t->kind == KIND_TIME                                  ? blk_parse_time(value, &number)
+    r = t->kind == KIND_TIME                             ? blk_parse_time(value, &number)
         : t->kind == KIND_SIZE || t->kind == KIND_SIZE32 ? blk_parse_size(value, &number)
-                                                              : parse_count(value, &number);
+                                                         : parse_count(value, &number);
     if (r < 0)
         return r;
     if (t->kind == KIND_U32 || t->kind == KIND_SIZE32) {
@@ -125,7 +125,7 @@ int bench_options_finish(struct bench_options *o, uint64_t runtime, struct blk_e
     const bool verify = o->verify[0];
     const bool check = !strcmp(o->verify, "check");
     if (!o->rw[0])
-        strcpy(o->rw, verify && !check ? "write" : "read");
+        memcpy(o->rw, verify && !check ? "write" : "read\0", sizeof("write"));
     const bool mixed = !strcmp(o->rw, "rw") || !strcmp(o->rw, "randrw");
     if (o->mix_given && !mixed)
         return blk_error_set(err, -EINVAL, "--mix goes with --rw rw or randrw");
@@ -139,7 +139,7 @@ int bench_options_finish(struct bench_options *o, uint64_t runtime, struct blk_e
     if (!job->count && job->block)
         job->count = o->total / job->block;
     if (verify)
-        job->verify = check                       ? BENCH_VERIFY_CHECK
+        job->verify = check                        ? BENCH_VERIFY_CHECK
                       : !strcmp(o->verify, "fill") ? BENCH_VERIFY_FILL
                                                    : BENCH_VERIFY_WRITE;
     if (!o->runtime_given)

@@ -1,4 +1,5 @@
-/* bench/option.h: a job from the words that people write: the same on Linux and in the unikernel. */
+/* bench/option.h: a job from the words that people write: the same on Linux and in the unikernel.
+ */
 #ifndef BENCH_OPTION_H
 #define BENCH_OPTION_H
 
@@ -6,7 +7,7 @@
 
 struct bench_options {
     struct bench_job job;
-    char rw[12];     /* "" if it was not given */
+    char rw[12]; /* "" if it was not given */
     char verify[8];
     bool mix_given, runtime_given, warmup_given;
     uint64_t total;

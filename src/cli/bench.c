@@ -86,8 +86,7 @@ static void own_job(struct bench_matrix *m, const struct bench_options *o)
     snprintf(title, sizeof(title), "%s %s, depth %u, %u thread%s%s",
              cli_format_size(o->job.block, size), o->rw, o->job.depth, o->job.threads,
              o->job.threads == 1 ? "" : "s", o->verify[0] ? ", verified" : "");
-    m->job[m->job_count++] =
-        (struct bench_named_job){"job", title, o->job.block >= 65536, o->job};
+    m->job[m->job_count++] = (struct bench_named_job){"job", title, o->job.block >= 65536, o->job};
 }
 
 /* ---- paths ----------------------------------------------------------------------------- */
@@ -276,9 +275,8 @@ static bool has_own_job(const struct cli *cli)
 static void set_runtime(struct bench_matrix *m, const struct bench_options *options)
 {
     const uint64_t cells = (uint64_t)m->rounds * m->path_count * m->job_count;
-    const uint64_t runtime = cli_flag(m->cli, "quick")
-                                 ? BENCH_SECOND / 20
-                                 : min_u64(BUDGET / cells, 2 * BENCH_SECOND);
+    const uint64_t runtime =
+        cli_flag(m->cli, "quick") ? BENCH_SECOND / 20 : min_u64(BUDGET / cells, 2 * BENCH_SECOND);
     for (unsigned i = 0; i < m->job_count; i++) {
         m->job[i].job.runtime = runtime;
         if (!options->warmup_given)

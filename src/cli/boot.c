@@ -34,8 +34,7 @@ void boot_device_name(const struct boot *b, const char *name, char *out, size_t 
 {
     /* Without a place, microvm's transports would be filled from the last one on. */
     if (b->microvm)
-        snprintf(out, size, "%s-device,bus=virtio-mmio-bus.%u", name,
-                 23 - (b->disks + b->shares));
+        snprintf(out, size, "%s-device,bus=virtio-mmio-bus.%u", name, 23 - (b->disks + b->shares));
     else
         snprintf(out, size, "%s-pci", name);
 }

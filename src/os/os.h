@@ -1,4 +1,5 @@
-/* os/os.h: what all rooms of the library OS use: panic, the console, the clock, the command line. */
+/* os/os.h: what all rooms of the library OS use: panic, the console, the clock, the command line.
+ */
 #ifndef OS_OS_H
 #define OS_OS_H
 
@@ -35,7 +36,7 @@ void console_write(const char *text, size_t n);
 __attribute__((format(printf, 1, 2))) void print(const char *format, ...);
 /* Wait for input; at most n bytes, at least 1. */
 size_t console_read(char *text, size_t n);
-void console_drain(void); /* wait until all output has left */
+void console_drain(void);       /* wait until all output has left */
 bool console_interrupted(void); /* Ctrl-C came since the last call */
 /* A panic breaks the lock, so that its message comes out. */
 void console_break_lock(void);

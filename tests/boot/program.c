@@ -87,13 +87,16 @@ static void files(void)
 {
     char b[100] = "";
     struct stat s;
-    CHECK(mkdir("/work", 0755) == 0 && chdir("/work") == 0 && getcwd(b, sizeof(b)) && !strcmp(b, "/work"));
+    CHECK(mkdir("/work", 0755) == 0 && chdir("/work") == 0 && getcwd(b, sizeof(b)) &&
+          !strcmp(b, "/work"));
     int fd = open("f", O_CREAT | O_EXCL | O_RDWR, 0640);
     CHECK(fd >= 0 && open("f", O_CREAT | O_EXCL | O_RDWR, 0640) < 0 && errno == EEXIST);
     CHECK(write(fd, "0123456789", 10) == 10 && pwrite(fd, "X", 1, 5000) == 1);
-    CHECK(fstat(fd, &s) == 0 && s.st_size == 5001 && S_ISREG(s.st_mode) && (s.st_mode & 0777) == 0640);
+    CHECK(fstat(fd, &s) == 0 && s.st_size == 5001 && S_ISREG(s.st_mode) &&
+          (s.st_mode & 0777) == 0640);
     CHECK(pread(fd, b, 4, 3) == 4 && !memcmp(b, "3456", 4));
-    CHECK(lseek(fd, -1, SEEK_END) == 5000 && read(fd, b, 9) == 1 && b[0] == 'X' && read(fd, b, 9) == 0);
+    CHECK(lseek(fd, -1, SEEK_END) == 5000 && read(fd, b, 9) == 1 && b[0] == 'X' &&
+          read(fd, b, 9) == 0);
     CHECK(lseek(fd, -1, SEEK_SET) < 0 && errno == EINVAL);
     struct iovec v[2] = {{b, 3}, {b + 50, 4}};
     CHECK(preadv(fd, v, 2, 2) == 7 && !memcmp(b, "234", 3) && !memcmp(b + 50, "5678", 4));
@@ -114,7 +117,8 @@ static void files(void)
     for (struct dirent *e; d && (e = readdir(d));)
         names += e->d_name[0] != '.';
     CHECK(d && names == 3 && closedir(d) == 0);
-    CHECK(unlink("g") == 0 && unlink("h") == 0 && unlink("l") == 0 && unlink("l") < 0 && errno == ENOENT);
+    CHECK(unlink("g") == 0 && unlink("h") == 0 && unlink("l") == 0 && unlink("l") < 0 &&
+          errno == ENOENT);
     CHECK(rmdir("/work") == 0 && open("/nowhere/x", O_RDONLY) < 0 && errno == ENOENT);
     CHECK(syscall(SYS_write, 1, 8, 10) < 0 && errno == EFAULT);
     CHECK(syscall(SYS_open, 8, O_RDONLY) < 0 && errno == EFAULT);
@@ -122,8 +126,8 @@ static void files(void)
     CHECK(statfs("/", &fs) == 0 && fs.f_bsize > 0);
     CHECK(isatty(1) == 1);
     FILE *f = fopen("/tmp/stdio", "w+");
-    CHECK(f && fprintf(f, "%d %.3f\n", 12, 1.5) == 9 && fseek(f, 0, SEEK_SET) == 0 && fgets(b, 99, f) &&
-          !strcmp(b, "12 1.500\n"));
+    CHECK(f && fprintf(f, "%d %.3f\n", 12, 1.5) == 9 && fseek(f, 0, SEEK_SET) == 0 &&
+          fgets(b, 99, f) && !strcmp(b, "12 1.500\n"));
     if (f)
         fclose(f);
 }
@@ -135,9 +139,11 @@ static void disk(void)
     unsigned long long size = 0;
     int fd = open("/dev/vda", O_RDWR);
     CHECK(fd >= 0 && ioctl(fd, 0x80081272, &size) == 0 && size == 4 << 20);
-    CHECK(lseek(fd, 0, SEEK_END) == 4 << 20 && read(fd, b, 1) == 0 && write(fd, b, 1) < 0 && errno == ENOSPC);
+    CHECK(lseek(fd, 0, SEEK_END) == 4 << 20 && read(fd, b, 1) == 0 && write(fd, b, 1) < 0 &&
+          errno == ENOSPC);
     memset(b, 'd', sizeof(b));
-    CHECK(pwrite(fd, b, sizeof(b), 65536) == (int)sizeof(b) && pwrite(fd, "odd", 3, 65536 + 510) == 3);
+    CHECK(pwrite(fd, b, sizeof(b), 65536) == (int)sizeof(b) &&
+          pwrite(fd, "odd", 3, 65536 + 510) == 3);
     CHECK(fsync(fd) == 0 && pread(fd, c, 5, 65536 + 509) == 5 && !memcmp(c, "doddd", 5));
     close(fd);
 }

@@ -1,5 +1,5 @@
-/* A 9P server that answers with any bytes: each answer takes its length, and its type if it wants to
- * look right, from the input. All fids are given back, whatever it says. */
+/* A 9P server that answers with any bytes: each answer takes its length, and its type if it wants
+ * to look right, from the input. All fids are given back, whatever it says. */
 #include <stdint.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* The VFS of the unikernel on the host: paths, ramfs, mounts, /dev over block devices, cpio, fstab. */
+/* The VFS of the unikernel on the host: paths, ramfs, mounts, /dev over block devices, cpio, fstab.
+ */
 #include "os/vfs/vfs.h"
 
 #include <errno.h>
@@ -222,6 +223,11 @@ static void mounts(void **state)
     assert_int_equal(vfs_rename(NULL, "/m", NULL, "/k"), -EBUSY);
     assert_int_equal(vfs_mount("none", "/m", "ramfs", ""), -EBUSY);
     assert_int_equal(vfs_mount("none", "/m/f", "ramfs", ""), -ENOTDIR);
+    assert_int_equal(vfs_fstab("none:/p/q:ramfs"), 1); /* one directory is made, not two */
+    assert_int_equal(vfs_mkdir(NULL, "/p", 0755), 0);
+    assert_int_equal(vfs_fstab("none:/p/q:ramfs"), 0);
+    assert_int_equal(vfs_mount("none", "/p", "ramfs", ""), -EBUSY);
+    assert_int_equal(vfs_unmount("/p/q"), 0);
     assert_int_equal(vfs_mount("none", "/none", "ramfs", ""), -ENOENT);
     assert_int_equal(vfs_mount("none", "/", "ramfs", "quick"), -EINVAL);
     struct vfs_file *f = open_file("/m/f", VFS_O_RDONLY);
@@ -244,7 +250,8 @@ static void devices(void **state)
     added = true;
     assert_int_equal(vfs_mkdir(NULL, "/dev", 0755), 0);
     assert_int_equal(vfs_mount("none", "/dev", "devfs", ""), 0);
-    struct vfs_file *f = open_file("/dev/disk", VFS_O_RDWR), *g = open_file("/dev/disk", VFS_O_RDWR);
+    struct vfs_file *f = open_file("/dev/disk", VFS_O_RDWR),
+                    *g = open_file("/dev/disk", VFS_O_RDWR);
     memset(b, 'a', sizeof(b));
     assert_int_equal(vfs_pwrite(f, b, 5000, 700), 5000);
     memset(b, 0, sizeof(b));
@@ -366,8 +373,8 @@ static void threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(paths),   TEST(names),   TEST(contents), TEST(directories),
-        TEST(mounts),  TEST(devices), TEST(archives), TEST(threads),
+        TEST(paths),  TEST(names),   TEST(contents), TEST(directories),
+        TEST(mounts), TEST(devices), TEST(archives), TEST(threads),
     };
     return cmocka_run_group_tests_name("vfs", tests, NULL, NULL);
 }

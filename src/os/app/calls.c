@@ -1,5 +1,5 @@
 /* The system calls that the device syscall:PATH makes: by the instruction, as a program would. */
-#include <bits/syscall.h>
+#include <sys/syscall.h>
 
 #include "os/app/app.h"
 #include "os/thread/thread.h"

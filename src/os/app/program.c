@@ -59,8 +59,8 @@ static int make_stack(unsigned argc, char **argv, const struct elf_image *image,
     size_t bytes = 4096;
     for (unsigned i = 0; i < argc; i++)
         bytes += strlen(argv[i]) + 1;
-    if (user_map(&start, STACK_SIZE, USER_READ | USER_WRITE, true) < 0 ||
-        bytes > STACK_SIZE / 4 || !user_access(STACK_TOP - bytes, bytes, USER_WRITE))
+    if (user_map(&start, STACK_SIZE, USER_READ | USER_WRITE, true) < 0 || bytes > STACK_SIZE / 4 ||
+        !user_access(STACK_TOP - bytes, bytes, USER_WRITE))
         return -ENOMEM;
     random_bytes(random, sizeof(random));
     const uint64_t random_at = push(&sp, random, sizeof(random));
@@ -74,15 +74,24 @@ static int make_stack(unsigned argc, char **argv, const struct elf_image *image,
         words[n++] = push_text(&sp, environment[i]);
     words[n++] = 0;
     const uint64_t auxiliary[][2] = {
-        {AT_PHDR, image->headers}, {AT_PHENT, image->header_size},
-        {AT_PHNUM, image->header_count}, {AT_PAGESZ, PAGE_SIZE},
-        {AT_BASE, 0}, {AT_FLAGS, 0},
-        {AT_ENTRY, image->entry}, {AT_UID, 0},
-        {AT_EUID, 0}, {AT_GID, 0},
-        {AT_EGID, 0}, {AT_PLATFORM, platform},
-        {AT_HWCAP, cpuid(1, 0).d}, {AT_CLKTCK, 100},
-        {AT_SECURE, 0}, {AT_RANDOM, random_at},
-        {AT_EXECFN, name}, {AT_NULL, 0},
+        {AT_PHDR, image->headers},
+        {AT_PHENT, image->header_size},
+        {AT_PHNUM, image->header_count},
+        {AT_PAGESZ, PAGE_SIZE},
+        {AT_BASE, 0},
+        {AT_FLAGS, 0},
+        {AT_ENTRY, image->entry},
+        {AT_UID, 0},
+        {AT_EUID, 0},
+        {AT_GID, 0},
+        {AT_EGID, 0},
+        {AT_PLATFORM, platform},
+        {AT_HWCAP, cpuid(1, 0).d},
+        {AT_CLKTCK, 100},
+        {AT_SECURE, 0},
+        {AT_RANDOM, random_at},
+        {AT_EXECFN, name},
+        {AT_NULL, 0},
     };
     memcpy(words + n, auxiliary, sizeof(auxiliary));
     n += sizeof(auxiliary) / sizeof(words[0]);
@@ -97,8 +106,7 @@ static int make_stack(unsigned argc, char **argv, const struct elf_image *image,
 static int open_console(void)
 {
     for (unsigned fd = 0; fd < 3; fd++) {
-        const int r =
-            vfs_open(NULL, "/dev/console", VFS_O_RDWR, 0, &program.files[fd]);
+        const int r = vfs_open(NULL, "/dev/console", VFS_O_RDWR, 0, &program.files[fd]);
         if (r < 0)
             return r;
     }
@@ -236,8 +244,8 @@ void app_fault(struct interrupt_frame *f)
         unsigned vector, signal;
         const char *name;
     } faults[] = {
-        {0, 8, "division by zero"},     {1, 5, "debug trap"},        {3, 5, "breakpoint"},
-        {6, 4, "invalid instruction"},  {13, 11, "protection fault"}, {14, 11, "invalid memory"},
+        {0, 8, "division by zero"},      {1, 5, "debug trap"},           {3, 5, "breakpoint"},
+        {6, 4, "invalid instruction"},   {13, 11, "protection fault"},   {14, 11, "invalid memory"},
         {16, 8, "floating-point error"}, {19, 8, "floating-point error"}};
     unsigned signal = 11;
     const char *name = "fault";

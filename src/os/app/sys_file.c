@@ -213,7 +213,8 @@ static void put_place(struct place *p)
 static int64_t open_at(const struct place *p, uint64_t flags, uint64_t mode)
 {
     struct vfs_file *file;
-    const int r = vfs_open(p->base, p->path, (unsigned)flags, (uint32_t)mode & ~program.umask, &file);
+    const int r =
+        vfs_open(p->base, p->path, (unsigned)flags, (uint32_t)mode & ~program.umask, &file);
     return r < 0 ? r : install(file, 0, flags & O_CLOEXEC);
 }
 
@@ -230,8 +231,7 @@ int64_t sys_open(const uint64_t a[6], struct syscall_frame *frame)
 int64_t sys_creat(const uint64_t a[6], struct syscall_frame *frame)
 {
     (void)frame;
-    AT_PLACE((uint64_t)AT_FDCWD, a[0],
-             open_at(&p, VFS_O_CREAT | VFS_O_WRONLY | VFS_O_TRUNC, a[1]));
+    AT_PLACE((uint64_t)AT_FDCWD, a[0], open_at(&p, VFS_O_CREAT | VFS_O_WRONLY | VFS_O_TRUNC, a[1]));
 }
 
 static int64_t make_directory(const struct place *p, uint64_t mode)
@@ -725,8 +725,7 @@ int64_t sys_ftruncate(const uint64_t a[6], struct syscall_frame *frame)
 static int64_t truncate_at(const struct place *p, uint64_t size)
 {
     const struct vfs_stat stat = {.size = size};
-    return (int64_t)size < 0 ? -EINVAL
-                             : vfs_setattr(p->base, p->path, true, VFS_SET_SIZE, &stat);
+    return (int64_t)size < 0 ? -EINVAL : vfs_setattr(p->base, p->path, true, VFS_SET_SIZE, &stat);
 }
 int64_t sys_truncate(const uint64_t a[6], struct syscall_frame *frame)
 {

@@ -61,8 +61,8 @@ int64_t sys_time(const uint64_t a[6], struct syscall_frame *frame)
 
 int64_t sys_uname(const uint64_t a[6], struct syscall_frame *frame)
 {
-    static const char names[6][65] = {"Linux", "ashlar", "6.1.0", "Ashlar unikernel", "x86_64",
-                                      "(none)"};
+    static const char names[6][65] = {"Linux",  "ashlar", "6.1.0", "Ashlar unikernel",
+                                      "x86_64", "(none)"};
     (void)frame;
     return put(a[0], names, sizeof(names));
 }

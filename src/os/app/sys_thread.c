@@ -311,8 +311,7 @@ int64_t sys_rt_sigaction(const uint64_t a[6], struct syscall_frame *frame)
     (void)frame;
     if (!a[0] || a[0] > SIGNALS || a[0] == 9 || a[0] == 19 || a[3] != 8)
         return -EINVAL;
-    if ((a[1] && !user_access(a[1], 32, USER_READ)) ||
-        (a[2] && !user_access(a[2], 32, USER_WRITE)))
+    if ((a[1] && !user_access(a[1], 32, USER_READ)) || (a[2] && !user_access(a[2], 32, USER_WRITE)))
         return -EFAULT;
     uint64_t new[4];
     if (a[1])

@@ -1,5 +1,5 @@
 /* Which system call is which. Numbers are those of Linux on x86-64, from the C library's header. */
-#include <bits/syscall.h>
+#include <sys/syscall.h>
 #include <errno.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* boot/pvh.h: what the boot loader hands over: struct hvm_start_info of Xen's x86/HVM direct boot ABI
- * (xen/include/public/arch-x86/hvm/start_info.h). All addresses are physical. */
+/* boot/pvh.h: what the boot loader hands over: struct hvm_start_info of Xen's x86/HVM direct boot
+ * ABI (xen/include/public/arch-x86/hvm/start_info.h). All addresses are physical. */
 #ifndef OS_PVH_H
 #define OS_PVH_H
 

@@ -1,8 +1,8 @@
 /*
  * ACPI tables (ACPI specification 6.4, chapter 5): processors and interrupt controllers (MADT), PCI
- * configuration space (MCFG), how to turn off (FADT). The DSDT is a program; what is needed of it is
- * found by the bytes that its objects begin with, without running it.
- * Everything is checked against the length of its table.
+ * configuration space (MCFG), how to turn off (FADT). The DSDT is a program; what is needed of it
+ * is found by the bytes that its objects begin with, without running it. Everything is checked
+ * against the length of its table.
  */
 #include <string.h>
 
@@ -19,7 +19,6 @@ static const uint8_t *at(uint64_t phys, uint64_t size)
 {
     return phys && range_ok(phys, size, reach) ? phys_to_virt(phys) : NULL;
 }
-
 
 /* A table by its physical address; NULL if its length or checksum is wrong. */
 static const uint8_t *table_at(uint64_t phys, uint32_t *length)

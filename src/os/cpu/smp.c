@@ -1,4 +1,5 @@
-/* The other processors: woken by INIT and STARTUP (Intel SDM volume 3, 9.4), each into start_ap(). */
+/* The other processors: woken by INIT and STARTUP (Intel SDM volume 3, 9.4), each into start_ap().
+ */
 #include <string.h>
 
 #include "os/memory/memory.h"

@@ -104,11 +104,28 @@ void panic(const char *format, ...)
     power_off(EXIT_PANIC);
 }
 
-static const char *const exceptions[32] = {
-    "division by zero", "debug", "NMI", "breakpoint", "overflow", "bound", "invalid instruction",
-    "no FPU", "double fault", "FPU segment", "invalid TSS", "segment not present", "stack fault",
-    "general protection", "page fault", "reserved", "x87 error", "alignment", "machine check",
-    "SIMD error", "virtualization", "control protection"};
+static const char *const exceptions[32] = {"division by zero",
+                                           "debug",
+                                           "NMI",
+                                           "breakpoint",
+                                           "overflow",
+                                           "bound",
+                                           "invalid instruction",
+                                           "no FPU",
+                                           "double fault",
+                                           "FPU segment",
+                                           "invalid TSS",
+                                           "segment not present",
+                                           "stack fault",
+                                           "general protection",
+                                           "page fault",
+                                           "reserved",
+                                           "x87 error",
+                                           "alignment",
+                                           "machine check",
+                                           "SIMD error",
+                                           "virtualization",
+                                           "control protection"};
 
 void panic_at(const struct interrupt_frame *f, const char *why)
 {
@@ -120,7 +137,9 @@ void panic_at(const struct interrupt_frame *f, const char *why)
     if (f->vector == VECTOR_PAGE_FAULT || f->vector == 8) {
         const char *what = region_describe(cr2);
         print("address %016lx (%s of %s)%s%s\n", cr2,
-              f->error & 16 ? "execution" : f->error & 2 ? "write" : "read",
+              f->error & 16  ? "execution"
+              : f->error & 2 ? "write"
+                             : "read",
               f->error & 1 ? "a protected page" : "nothing", what ? ": " : "", what ? what : "");
     }
     print_where();

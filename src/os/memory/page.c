@@ -1,6 +1,6 @@
 /*
- * Pages: a buddy allocator. Free runs of each order hang in a list; a freed run joins its buddy (the
- * run whose number differs in one bit) as long as that is free too.
+ * Pages: a buddy allocator. Free runs of each order hang in a list; a freed run joins its buddy
+ * (the run whose number differs in one bit) as long as that is free too.
  */
 #include <string.h>
 

@@ -17,8 +17,8 @@ enum { USER_READ = 1, USER_WRITE = 2, USER_EXEC = 4 }; /* PROT_READ, PROT_WRITE,
 #define USER_START    UINT64_C(0x10000)
 #define USER_MAP_BASE UINT64_C(0x7f0000000000) /* where maps without an address go, upwards */
 
-/* Map new zeroed pages. address: 0 or a wish, unless fixed; *address says where. 0, -ENOMEM, -EEXIST
- * (fixed, and something is there), -EINVAL. Sizes are rounded up to pages. */
+/* Map new zeroed pages. address: 0 or a wish, unless fixed; *address says where. 0, -ENOMEM,
+ * -EEXIST (fixed, and something is there), -EINVAL. Sizes are rounded up to pages. */
 int user_map(uint64_t *address, uint64_t size, unsigned rights, bool fixed);
 int user_unmap(uint64_t address, uint64_t size);
 int user_protect(uint64_t address, uint64_t size, unsigned rights);

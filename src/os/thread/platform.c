@@ -1,4 +1,5 @@
-/* base/platform.h for the unikernel: locks, threads, messages. Memory is in memory/, time in cpu/. */
+/* base/platform.h for the unikernel: locks, threads, messages. Memory is in memory/, time in cpu/.
+ */
 #include "base/platform.h"
 
 #include <errno.h>

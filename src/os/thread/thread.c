@@ -69,14 +69,14 @@ struct thread *thread_make(const char *name, void (*function)(void *arg), void *
 {
     struct thread *t = make(name, choose_cpu(cpu));
     if (t)
-        first_frame(t, stack_top(t), (void *)(uintptr_t)thread_first,
-                    (void *)(uintptr_t)function, arg);
+        first_frame(t, stack_top(t), (void *)(uintptr_t)thread_first, (void *)(uintptr_t)function,
+                    arg);
     return t;
 }
 
 void thread_resumed(void);
-struct thread *thread_make_at(const char *name, const void *frame, size_t size, void (*resume)(void),
-                              int cpu)
+struct thread *thread_make_at(const char *name, const void *frame, size_t size,
+                              void (*resume)(void), int cpu)
 {
     struct thread *t = make(name, choose_cpu(cpu));
     if (!t)
@@ -244,8 +244,8 @@ static void wake(struct thread *t, bool timed_out)
     }
     /* Either we see that it halts, or it sees that somebody is ready. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    const bool kick = cpu != cpu_this() && (__atomic_load_n(&cpu->halted, __ATOMIC_SEQ_CST) ||
-                                            cpu->current->program);
+    const bool kick = cpu != cpu_this() &&
+                      (__atomic_load_n(&cpu->halted, __ATOMIC_SEQ_CST) || cpu->current->program);
     spin_unlock_irq(&cpu->lock, irq);
     if (kick)
         apic_send(cpu->apic_id, VECTOR_WAKE);

@@ -22,7 +22,7 @@ struct thread {
     struct thread *next;       /* in cpu->ready */
     struct thread *sleep_next; /* in cpu->sleepers */
     struct thread *wait_next;  /* in a wait queue; guarded by its lock */
-    uint64_t stack_pointer; /* while it does not run */
+    uint64_t stack_pointer;    /* while it does not run */
     void *stack;
     struct cpu *cpu;
     enum thread_state state;    /* guarded by cpu->lock */
@@ -41,12 +41,12 @@ struct thread {
 
 enum { THREAD_STACK_SIZE = 32768 };
 
-/* A thread on a processor (-1: the one with the fewest). Its memory is freed after it ended. NULL if
- * there is no memory. It does not run before thread_start(). */
+/* A thread on a processor (-1: the one with the fewest). Its memory is freed after it ended. NULL
+ * if there is no memory. It does not run before thread_start(). */
 struct thread *thread_make(const char *name, void (*function)(void *arg), void *arg, int cpu);
 /* A thread that starts by returning to `resume` with a copy of `frame` on top of its stack. */
-struct thread *thread_make_at(const char *name, const void *frame, size_t size, void (*resume)(void),
-                              int cpu);
+struct thread *thread_make_at(const char *name, const void *frame, size_t size,
+                              void (*resume)(void), int cpu);
 void thread_start(struct thread *thread);
 void thread_discard(struct thread *thread); /* one that was never started */
 __attribute__((noreturn)) void thread_exit(void);
@@ -88,7 +88,7 @@ unsigned wait_wake(struct wait_queue *queue, unsigned n);
 
 int thread_make_idle(struct cpu *cpu);
 uint64_t thread_idle_stack(const struct cpu *cpu);
-void thread_setup(void);               /* the first processor: what runs becomes a thread */
+void thread_setup(void);                /* the first processor: what runs becomes a thread */
 void thread_setup_cpu(struct cpu *cpu); /* another */
 __attribute__((noreturn)) void thread_idle(void);
 void thread_timer(void); /* the timer fired; interrupts off */

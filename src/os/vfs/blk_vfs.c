@@ -73,7 +73,7 @@ static bool is_error(int64_t handle)
 }
 
 static const struct file_calls direct = {
-    direct_begin, direct_end,   direct_open, direct_close,    direct_pread,
+    direct_begin,  direct_end,   direct_open, direct_close,    direct_pread,
     direct_pwrite, direct_fsync, direct_size, direct_truncate,
 };
 
@@ -166,9 +166,8 @@ static int execute(const struct file_calls *calls, int64_t file, const struct bl
     uint64_t offset = r->offset;
     for (unsigned i = 0; i < r->niov; i++) {
         const size_t n = r->iov[i].iov_len;
-        const int64_t done = r->op == BLK_READ
-                                 ? calls->pread(file, r->iov[i].iov_base, n, offset)
-                                 : calls->pwrite(file, r->iov[i].iov_base, n, offset);
+        const int64_t done = r->op == BLK_READ ? calls->pread(file, r->iov[i].iov_base, n, offset)
+                                               : calls->pwrite(file, r->iov[i].iov_base, n, offset);
         if (done < 0)
             return (int)done;
         if ((size_t)done != n)

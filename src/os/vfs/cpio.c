@@ -10,7 +10,22 @@
 #include "os/vfs/vfs.h"
 
 enum { HEADER = 110, LINKS_MAX = 256 };
-enum { F_INO, F_MODE, F_UID, F_GID, F_NLINK, F_MTIME, F_SIZE, F_MAJ, F_MIN, F_RMAJ, F_RMIN, F_NAME, F_CHECK, FIELDS };
+enum {
+    F_INO,
+    F_MODE,
+    F_UID,
+    F_GID,
+    F_NLINK,
+    F_MTIME,
+    F_SIZE,
+    F_MAJ,
+    F_MIN,
+    F_RMAJ,
+    F_RMIN,
+    F_NAME,
+    F_CHECK,
+    FIELDS
+};
 
 struct archive {
     const char *data;

@@ -125,8 +125,7 @@ static void close_disk(struct vfs_file *file)
 
 static bool aligned(const struct blk_info *i, const void *data, size_t n, uint64_t offset)
 {
-    return ((offset | n) & (i->block_size - 1)) == 0 &&
-           ((uintptr_t)data & (i->buf_align - 1)) == 0;
+    return ((offset | n) & (i->block_size - 1)) == 0 && ((uintptr_t)data & (i->buf_align - 1)) == 0;
 }
 
 static int64_t read_disk(struct vfs_file *file, void *data, size_t n, uint64_t offset)

@@ -102,6 +102,17 @@ static int read_options(struct vfs_mount *m, const char *options)
     return 0;
 }
 
+/* Whether something is mounted below. */
+static bool holds_another(const struct vfs_mount *m)
+{
+    const size_t len = strlen(m->path);
+    for (const struct vfs_mount *other = table.mounts; other; other = other->next)
+        if (other != m &&
+            (len == 1 || (!strncmp(other->path, m->path, len) && other->path[len] == '/')))
+            return true;
+    return false;
+}
+
 static int attach(struct vfs_mount *m, const char *type, const char *options)
 {
     int r = read_options(m, options);
@@ -109,7 +120,7 @@ static int attach(struct vfs_mount *m, const char *type, const char *options)
         return r;
     lock();
     m->type = find_type(type);
-    const bool taken = find_mount(m->path) != NULL;
+    const bool taken = find_mount(m->path) || holds_another(m);
     m->device = ++table.devices;
     unlock();
     if (!m->type || taken)
@@ -149,16 +160,6 @@ int vfs_mount(const char *source, const char *path, const char *type, const char
     if (r < 0)
         base_free(m);
     return r;
-}
-
-static bool holds_another(const struct vfs_mount *m)
-{
-    const size_t len = strlen(m->path);
-    for (const struct vfs_mount *other = table.mounts; other; other = other->next)
-        if (other != m && (len == 1 || (!strncmp(other->path, m->path, len) &&
-                                        other->path[len] == '/')))
-            return true;
-    return false;
 }
 
 int vfs_unmount(const char *path)

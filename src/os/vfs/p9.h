@@ -1,6 +1,6 @@
 /*
- * vfs/p9.h: a client of 9P2000.L, the protocol of a host that shares a folder (messages: the wiki of
- * diod, "protocol.md"; the base: Plan 9 manual, section 5).
+ * vfs/p9.h: a client of 9P2000.L, the protocol of a host that shares a folder (messages: the wiki
+ * of diod, "protocol.md"; the base: Plan 9 manual, section 5).
  *
  * A transport carries one message there and its answer back. Several threads may call it at once.
  */

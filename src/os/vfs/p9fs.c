@@ -1,6 +1,6 @@
 /*
- * 9pfs: a folder that a host shares. A node holds a fid; an open file has one of its own. Nothing is
- * cached: what the host sees and what we see is the same at each call.
+ * 9pfs: a folder that a host shares. A node holds a fid; an open file has one of its own. Nothing
+ * is cached: what the host sees and what we see is the same at each call.
  */
 #include <errno.h>
 #include <string.h>
@@ -282,9 +282,10 @@ static int setattr(struct vfs_node *node, unsigned what, const struct vfs_stat *
     struct p9_message *m = begin(P9_SETATTR);
     if (m) {
         p9_put(m, remote_of(node)->fid, 4);
-        p9_put(m, (what & VFS_SET_MODE ? MODE : 0u) | (what & VFS_SET_SIZE ? SIZE : 0u) |
-                      (what & VFS_SET_ATIME ? ATIME | ATIME_SET : 0u) |
-                      (what & VFS_SET_MTIME ? MTIME | MTIME_SET : 0u),
+        p9_put(m,
+               (what & VFS_SET_MODE ? MODE : 0u) | (what & VFS_SET_SIZE ? SIZE : 0u) |
+                   (what & VFS_SET_ATIME ? ATIME | ATIME_SET : 0u) |
+                   (what & VFS_SET_MTIME ? MTIME | MTIME_SET : 0u),
                4);
         p9_put(m, s->mode & 07777, 4);
         p9_put(m, 0, 8); /* uid, gid */

@@ -64,10 +64,10 @@ struct vfs_entry {
 };
 
 enum { /* what vfs_setattr() sets */
-    VFS_SET_MODE = 1,
-    VFS_SET_SIZE = 8,
-    VFS_SET_ATIME = 16,
-    VFS_SET_MTIME = 32,
+       VFS_SET_MODE = 1,
+       VFS_SET_SIZE = 8,
+       VFS_SET_ATIME = 16,
+       VFS_SET_MTIME = 32,
 };
 
 /* ---- what a file system is made of ------------------------------------------------------ */
@@ -148,7 +148,8 @@ void vfs_node_put(struct vfs_node *node);
 
 /* ---- mounts ----------------------------------------------------------------------------- */
 
-/* Mount at a directory that exists ("/" is the first). options: "ro", "rw". */
+/* Mount at a directory that exists ("/" is the first), with no mount at it or below. options:
+ * "ro", "rw". */
 int vfs_mount(const char *source, const char *path, const char *type, const char *options);
 /* -EBUSY while files are open there. */
 int vfs_unmount(const char *path);

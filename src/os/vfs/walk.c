@@ -128,8 +128,7 @@ static int along(struct walk *w, const char *path, enum walk_how how)
         }
         r = walk_step(w, name, !last || how == WALK_FOLLOW || slash);
     }
-    if (r == 0 && slash && how != WALK_PARENT &&
-        (walk_node(w)->mode & VFS_S_IFMT) != VFS_S_IFDIR)
+    if (r == 0 && slash && how != WALK_PARENT && (walk_node(w)->mode & VFS_S_IFMT) != VFS_S_IFDIR)
         r = -ENOTDIR;
     base_free(name);
     return r;

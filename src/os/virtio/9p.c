@@ -50,8 +50,8 @@ static int add_segments(struct virtio_segment *segments, unsigned n, const struc
         for (size_t at = 0; at < iov[i].iov_len;) {
             const char *data = (const char *)iov[i].iov_base + at;
             const uint64_t phys = virt_to_phys(data);
-            const size_t len = min_u64(iov[i].iov_len - at,
-                                       PAGE_SIZE - (uint64_t)(uintptr_t)data % PAGE_SIZE);
+            const size_t len =
+                min_u64(iov[i].iov_len - at, PAGE_SIZE - (uint64_t)(uintptr_t)data % PAGE_SIZE);
             at += len;
             struct virtio_segment *last = n ? &segments[n - 1] : NULL;
             if (last && last->device_writes == device_writes && last->phys + last->len == phys) {

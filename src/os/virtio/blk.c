@@ -58,7 +58,7 @@ enum {
     FEW = 6,         /* segments of a chain without a table of its own */
     TABLES = 16,     /* chains of a lane that may have one */
     TABLE_SEGMENTS = 254,
-    SPIN_NS = 100000,/* auto: look for so long before sleeping */
+    SPIN_NS = 100000, /* auto: look for so long before sleeping */
 };
 
 enum mode { MODE_AUTO, MODE_POLL, MODE_INTERRUPT };
@@ -82,8 +82,8 @@ struct chain {
     bool has_table;
     uint16_t table;
     struct slot *slot;
-    struct chain *next;     /* free */
-    struct chain *older;    /* in flight, by time of submission */
+    struct chain *next;  /* free */
+    struct chain *older; /* in flight, by time of submission */
     struct chain *younger;
     uint64_t sent_ns;
     struct virtq_desc few[FEW + 2];
@@ -112,8 +112,8 @@ struct disk {
     uint32_t block_size;
     uint32_t physical_block_size;
     uint32_t optimal_io;
-    uint32_t size_max; /* of a segment */
-    uint32_t seg_max;  /* of a chain */
+    uint32_t size_max;                                   /* of a segment */
+    uint32_t seg_max;                                    /* of a chain */
     uint32_t discard_max, discard_alignment, zeroes_max; /* sectors */
     bool zeroes_may_unmap;
     bool read_only, flush, failed;
@@ -224,8 +224,7 @@ static uint64_t take_data(struct lane *lane, struct slot *s, struct virtio_segme
         const uint64_t room = (UINT64_C(1) << 30) - bytes;
         if (!room)
             break;
-        segments[n] = next_segment(s, (uint32_t)min_u64(lane->disk->size_max, room),
-                                   device_writes);
+        segments[n] = next_segment(s, (uint32_t)min_u64(lane->disk->size_max, room), device_writes);
         bytes += segments[n++].len;
     }
     const uint64_t extra = bytes % lane->disk->block_size;
@@ -235,8 +234,8 @@ static uint64_t take_data(struct lane *lane, struct slot *s, struct virtio_segme
         s->iov_at = start.iov_at;
         bytes = 0;
         for (n = 0; bytes < whole; n++) {
-            segments[n] = next_segment(
-                s, (uint32_t)min_u64(lane->disk->size_max, whole - bytes), device_writes);
+            segments[n] = next_segment(s, (uint32_t)min_u64(lane->disk->size_max, whole - bytes),
+                                       device_writes);
             bytes += segments[n].len;
         }
     }
@@ -450,9 +449,8 @@ static bool is_late(struct lane *lane, uint64_t timeout)
 {
     bool irq = spin_lock_irq(&lane->lock);
     const uint64_t now = base_now_ns();
-    const bool late = lane->vq->broken ||
-                      (lane->oldest && now > lane->oldest->sent_ns &&
-                       now - lane->oldest->sent_ns > timeout);
+    const bool late = lane->vq->broken || (lane->oldest && now > lane->oldest->sent_ns &&
+                                           now - lane->oldest->sent_ns > timeout);
     spin_unlock_irq(&lane->lock, irq);
     return late;
 }
@@ -736,8 +734,8 @@ static int make_lane(struct disk *d, unsigned index)
     lane->tables = base_alloc_array(TABLES * (TABLE_SEGMENTS + 2), sizeof(struct virtq_desc));
     if (!lane->chains || !lane->tables)
         return -ENOMEM;
-    lane->vq = virtqueue_make(d->virtio, index, RING_SIZE, lane_interrupt, lane,
-                              cpus[cpu]->apic_id);
+    lane->vq =
+        virtqueue_make(d->virtio, index, RING_SIZE, lane_interrupt, lane, cpus[cpu]->apic_id);
     if (!lane->vq)
         return -ENOMEM;
     set_up_lane(lane);
@@ -752,8 +750,8 @@ static void print_found(const struct disk *d, uint64_t offered)
     print("  Capacity: %lu sectors (%lu MB)\n", d->sectors, d->sectors * SECTOR >> 20);
     print("  Sector size: %u bytes\n", d->block_size);
     print("  Features: 0x%lx\n", offered);
-    print("Registered block device: %s (%lu MB, %lu sectors)\n", d->name,
-          d->sectors * SECTOR >> 20, d->sectors);
+    print("Registered block device: %s (%lu MB, %lu sectors)\n", d->name, d->sectors * SECTOR >> 20,
+          d->sectors);
 }
 
 bool virtio_blk_start(struct virtio *v)

@@ -109,8 +109,8 @@ static uint8_t mmio_config8(struct virtio *v, unsigned offset)
 }
 
 static const struct virtio_transport mmio = {
-    mmio_features, mmio_accept,      mmio_status, mmio_set_status, mmio_queue_size,
-    mmio_queue_start, mmio_config8,
+    mmio_features,   mmio_accept,      mmio_status,  mmio_set_status,
+    mmio_queue_size, mmio_queue_start, mmio_config8,
 };
 
 static void found(uint64_t address, uint32_t line)

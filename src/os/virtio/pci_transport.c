@@ -1,5 +1,5 @@
-/* virtio over PCI: modern devices have capabilities that tell where their registers are, legacy ones
- * have them at an I/O port. A transitional device has both; the modern way is taken. */
+/* virtio over PCI: modern devices have capabilities that tell where their registers are, legacy
+ * ones have them at an I/O port. A transitional device has both; the modern way is taken. */
 #include <stdio.h>
 #include <string.h>
 
@@ -142,8 +142,8 @@ static uint8_t modern_config8(struct virtio *v, unsigned offset)
 }
 
 static const struct virtio_transport modern = {
-    modern_features, modern_accept,      modern_status, modern_set_status, modern_queue_size,
-    modern_queue_start, modern_config8,
+    modern_features,   modern_accept,      modern_status,  modern_set_status,
+    modern_queue_size, modern_queue_start, modern_config8,
 };
 
 /* The region that a capability describes (4.1.4), mapped; NULL if it makes no sense. */
@@ -246,8 +246,8 @@ static uint8_t legacy_config8(struct virtio *v, unsigned offset)
 }
 
 static const struct virtio_transport legacy = {
-    legacy_features, legacy_accept,      legacy_status, legacy_set_status, legacy_queue_size,
-    legacy_queue_start, legacy_config8,
+    legacy_features,   legacy_accept,      legacy_status,  legacy_set_status,
+    legacy_queue_size, legacy_queue_start, legacy_config8,
 };
 
 static bool find_legacy(struct virtio *v)

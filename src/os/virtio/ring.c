@@ -113,8 +113,8 @@ void virtqueue_add(struct virtqueue *q, const struct virtio_segment *segments, u
         struct virtq_desc *d = &q->desc[at];
         d->address = segments[i].phys;
         d->len = segments[i].len;
-        d->flags = (uint16_t)((segments[i].device_writes ? DESC_WRITE : 0) |
-                              (i + 1 < n ? DESC_NEXT : 0));
+        d->flags =
+            (uint16_t)((segments[i].device_writes ? DESC_WRITE : 0) | (i + 1 < n ? DESC_NEXT : 0));
         at = d->next;
     }
     q->free_first = at;
@@ -127,8 +127,8 @@ void virtqueue_fill(struct virtq_desc *table, const struct virtio_segment *segme
     for (unsigned i = 0; i < n; i++) {
         table[i].address = segments[i].phys;
         table[i].len = segments[i].len;
-        table[i].flags = (uint16_t)((segments[i].device_writes ? DESC_WRITE : 0) |
-                                    (i + 1 < n ? DESC_NEXT : 0));
+        table[i].flags =
+            (uint16_t)((segments[i].device_writes ? DESC_WRITE : 0) | (i + 1 < n ? DESC_NEXT : 0));
         table[i].next = (uint16_t)(i + 1);
     }
 }

@@ -46,13 +46,13 @@ struct virtio {
     char where[48];    /* "I/O port 0xc000", "BAR 4", "MMIO 0xfeb00000" */
 
     struct pci_device pci;
-    uint16_t port;                    /* PCI legacy */
-    volatile uint8_t *registers;      /* PCI modern: common configuration; MMIO: all */
-    volatile uint8_t *config;         /* PCI modern, MMIO: of the device */
-    volatile uint8_t *notify;         /* PCI modern */
-    uint32_t notify_multiplier;       /* PCI modern */
-    uint32_t line;                    /* MMIO: of the I/O APIC */
-    unsigned line_vector;             /* MMIO */
+    uint16_t port;               /* PCI legacy */
+    volatile uint8_t *registers; /* PCI modern: common configuration; MMIO: all */
+    volatile uint8_t *config;    /* PCI modern, MMIO: of the device */
+    volatile uint8_t *notify;    /* PCI modern */
+    uint32_t notify_multiplier;  /* PCI modern */
+    uint32_t line;               /* MMIO: of the I/O APIC */
+    unsigned line_vector;        /* MMIO */
     struct virtqueue *queues[VIRTIO_QUEUES_MAX];
 };
 
