@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ashlar/blk.h"
+#include "ashlar/gguf.h"
 #include "base/crc32c.h"
 #include "base/util.h"
 #include "os/os.h"
@@ -93,6 +94,19 @@ int shell_blkinfo(unsigned argc, char **argv)
     }
     shell_close(dev, q);
     return 0;
+}
+
+int shell_loadmodel(unsigned argc, char **argv)
+{
+    struct blk *dev;
+    struct blk_error err;
+    if (blk_open(device_of(argc, argv), BLK_OPEN_READ_ONLY, &dev, &err) < 0) {
+        print("%s\n", err.text);
+        return 1;
+    }
+    const int r = gguf_load(dev, 0, print_line, NULL);
+    blk_close(dev);
+    return r < 0 ? 1 : 0;
 }
 
 /* ---- blktest ---------------------------------------------------------------------------- */

@@ -20,6 +20,8 @@ const struct shell_command shell_commands[] = {
     {"blktest", "[DEVICE]", "read and write a disk here and there, and put it back as it was",
      shell_blktest},
     {"blkperf", "[DEVICE] [MB]", "read so much (50) in requests of 1 MiB", shell_blkperf},
+    {"loadmodel", "[DEVICE]", "read a GGUF model from the start of a disk, all of it",
+     shell_loadmodel},
     {"bench", "DEVICE [--rw ...] [--json]", "measure a device: the options of `ashlar bench`",
      shell_bench},
     {"ls", "[-l] [PATH]", "the names in a directory", shell_ls},
@@ -39,6 +41,13 @@ __attribute__((noreturn)) static void finish(unsigned status)
 {
     vfs_fini();
     power_off(status);
+}
+
+/* After exec= or app=: `interactive` on the command line goes on with the prompt. */
+static void finish_unless_interactive(unsigned status)
+{
+    if (!cmdline_has(boot_command_line, "interactive"))
+        finish(status);
 }
 
 int shell_help(unsigned argc, char **argv)
@@ -84,13 +93,13 @@ void shell_main(void)
 {
     static char line[CMDLINE_MAX];
     if (cmdline_get(boot_command_line, "exec", line, sizeof(line)) >= 0)
-        finish((unsigned)shell_run(line));
+        finish_unless_interactive((unsigned)shell_run(line));
     if (cmdline_get(boot_command_line, "app", line, sizeof(line)) >= 0) {
         char *words[WORDS_MAX];
         const int n = cmdline_words(line, words, WORDS_MAX);
         if (n <= 0)
             print("app=: which program?\n");
-        finish(n > 0 ? (unsigned)app_run((unsigned)n, words) : 2);
+        finish_unless_interactive(n > 0 ? (unsigned)app_run((unsigned)n, words) : 2);
     }
     boot_ns = base_now_ns();
     print("Ready after %lu.%02lu ms; `help` lists the commands.\n", boot_ns / 1000000,
