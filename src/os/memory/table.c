@@ -193,6 +193,16 @@ void table_flush_local(void)
     __asm__ volatile("movq %%cr3, %0; movq %0, %%cr3" : "=r"(cr3) : : "memory");
 }
 
+/* While waiting for others: they may wait for us, and interrupts may be off here. */
+static void serve(struct cpu *self)
+{
+    if (__atomic_load_n(&self->flush_due, __ATOMIC_ACQUIRE)) {
+        table_flush_local();
+        __atomic_store_n(&self->flush_due, 0, __ATOMIC_RELEASE);
+    }
+    cpu_pause();
+}
+
 void table_flush(void)
 {
     table_flush_local();
@@ -200,7 +210,7 @@ void table_flush(void)
         return;
     struct cpu *self = cpu_this();
     while (__atomic_exchange_n(&flush_lock.held, 1, __ATOMIC_ACQUIRE))
-        cpu_pause(); /* interrupts are on: the holder's request is served meanwhile */
+        serve(self);
     for (unsigned i = 0; i < CPU_MAX; i++)
         if (cpus[i] && cpus[i] != self && __atomic_load_n(&cpus[i]->online, __ATOMIC_ACQUIRE)) {
             __atomic_store_n(&cpus[i]->flush_due, 1, __ATOMIC_RELEASE);
@@ -208,6 +218,6 @@ void table_flush(void)
         }
     for (unsigned i = 0; i < CPU_MAX; i++)
         while (cpus[i] && cpus[i] != self && __atomic_load_n(&cpus[i]->flush_due, __ATOMIC_ACQUIRE))
-            cpu_pause();
+            serve(self);
     spin_unlock(&flush_lock);
 }
