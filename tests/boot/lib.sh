@@ -126,7 +126,7 @@ expect() {
     return $met
 }
 
-gone() { ! is_running "$name"; }
+gone() { [ "$alive" = 0 ]; } # it had ended before $out was read
 ended() {
     local name=$1 fd=${keyboard[$1]}
     code=

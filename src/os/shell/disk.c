@@ -96,6 +96,12 @@ int shell_blkinfo(unsigned argc, char **argv)
     return 0;
 }
 
+static void print_whole_line(void *arg, const char *text)
+{
+    (void)arg;
+    print("%s\n", text);
+}
+
 int shell_loadmodel(unsigned argc, char **argv)
 {
     struct blk *dev;
@@ -104,7 +110,7 @@ int shell_loadmodel(unsigned argc, char **argv)
         print("%s\n", err.text);
         return 1;
     }
-    const int r = gguf_load(dev, 0, print_line, NULL);
+    const int r = gguf_load(dev, 0, print_whole_line, NULL);
     blk_close(dev);
     return r < 0 ? 1 : 0;
 }
