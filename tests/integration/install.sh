@@ -7,6 +7,7 @@ prefix=$(meson introspect "$build" --buildoptions |
     python3 -c 'import json, sys; print([o["value"] for o in json.load(sys.stdin) if o["name"] == "prefix"][0])')
 root=$TMP/root$prefix
 check "the command" test -x "$root/bin/ashlar"
+check "what runs guests" test -x "$root/libexec/ashlar/vm-run"
 check "public headers and no others" test "$(find "$TMP/root" -name '*.h' | wc -l)" -eq \
     "$(ls "$(dirname "$0")"/../../include/ashlar/*.h | wc -l)"
 for page in ashlar $("$ASHLAR" help | sed -n '/^subcommands:/,/^$/s/^  \([a-z]*\( [a-z]*\)\{0,1\}\)  .*/\1/p' | grep -v '^help' | sed 's/ *$//; s/ /-/; s/^/ashlar-/'); do
