@@ -5,7 +5,7 @@
  * all little-endian. Everything is checked against the device before it is used: counts, lengths,
  * types, alignment, and that tensors lie in the file and do not overlap.
  *
- * Memory does not grow with the file, but for 32 bytes a tensor: metadata and names are read again
+ * Memory does not grow with the file, but for 16 bytes a tensor: metadata and names are read again
  * when they are asked for. A struct gguf is used by one thread at a time; the device must stay open
  * longer. Errors are negative errno values with a message: -EILSEQ (not GGUF, or malformed),
  * -ENOTSUP (a version or byte order that is not read), -ENOMEM, the device's own.
