@@ -15,6 +15,29 @@ enum { BENCH_MAX_PATHS = 64, BENCH_MAX_JOBS = 16, BENCH_MAX_ROUNDS = 99 };
 struct bench_place {
     const char *dir; /* a folder of this run's own, on a disk */
     uint64_t size;
+    const bool *stop; /* becomes true (atomic) when the run is to end */
+};
+
+struct bench_path_kind;
+
+/* Jobs that are not run by this process's client on a device, but elsewhere: in a guest, or by
+ * another program. */
+struct bench_remote {
+    /* Returns what run and stop get; NULL with a reason in why. spec is for people. */
+    void *(*start)(const struct bench_path_kind *kind, const struct bench_place *place,
+                   char spec[512], char why[256]);
+    /* 0, or -1 with a reason. Ends in time whatever is there, and soon after job->stop. */
+    int (*run)(void *remote, const struct bench_job *job, struct bench_result *result,
+               char why[256]);
+    void (*stop)(void *remote);
+};
+
+/* What a guest gets as its disk. */
+enum bench_disk {
+    BENCH_DISK_NONE,
+    BENCH_DISK_NULL,  /* QEMU's null-co */
+    BENCH_DISK_FILE,  /* a raw file, O_DIRECT */
+    BENCH_DISK_SHARE, /* no disk, but a folder over 9P */
 };
 
 /* A row of the table in bench_paths.c: a way from a program to its data. */
@@ -29,6 +52,10 @@ struct bench_path_kind {
      * one, its process. 0, or -1 with a reason in why. */
     int (*start)(const struct bench_place *place, char spec[512], pid_t *server, char why[256]);
     bool fill; /* write all of it once before anything is measured */
+    /* Instead of start: */
+    const struct bench_remote *remote;
+    enum bench_disk disk;
+    const char *device; /* what the guest calls it; after a last '=' goes a size */
 };
 
 extern const struct bench_path_kind bench_path_kinds[]; /* ends with a zero name */
@@ -45,6 +72,7 @@ struct bench_path {
     char unavailable[256]; /* why there are no figures; "" if there are */
     pid_t server;
     struct blk *dev;
+    void *remote; /* of kind->remote, if that was started */
 };
 
 struct bench_named_job {
@@ -112,6 +140,17 @@ void bench_machine_get(struct bench_machine *machine);
  */
 int bench_matrix_run(struct bench_matrix *m, const struct bench_place *place);
 
+/* bench_paths.c */
+bool bench_in_path(const char *program);
+
+/* bench_guest.c, bench_qemu_img.c */
+extern const struct bench_remote bench_unikernel, bench_linux_guest, bench_qemu_img;
+const char *bench_no_unikernel(void);
+const char *bench_no_linux_guest(void);
+const char *bench_no_qemu_img(void);
+/* The raw file of this run, full of data; made by the first. 0, or -1 with a reason. */
+int bench_guest_file(const struct bench_place *place, char file[300], char why[256]);
+
 /* bench_output.c, bench_json.c, bench_report.c */
 char *bench_format_time(uint64_t ns, char out[16]);
 char *bench_format_figure(double value, bool bandwidth, char out[32]);
@@ -119,5 +158,9 @@ void bench_print_table(const struct bench_matrix *m);
 int bench_write_json(const struct bench_matrix *m, const char *file);
 int bench_compare(const struct bench_matrix *m, const char *file);
 int bench_write_report(const struct bench_matrix *m, const char *file);
+void bench_report_text(FILE *f, const char *text); /* escaped */
+
+/* bench_report_guest.c: what the layers of the unikernel cost, in words. */
+void bench_report_guests(FILE *f, const struct bench_matrix *m);
 
 #endif

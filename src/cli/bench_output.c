@@ -6,7 +6,9 @@
 
 char *bench_format_time(uint64_t ns, char out[16])
 {
-    if (ns < 10000)
+    if (!ns)
+        snprintf(out, 16, "-"); /* not told */
+    else if (ns < 10000)
         snprintf(out, 16, "%.2f us", (double)ns / 1e3);
     else if (ns < 1000000)
         snprintf(out, 16, "%.0f us", (double)ns / 1e3);

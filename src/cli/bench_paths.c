@@ -1,6 +1,7 @@
 /*
  * The paths that `ashlar bench` compares: one row each. To add a path, write its two functions and
- * its row; table, JSON and report take it from there.
+ * its row; table, JSON and report take it from there. A row whose jobs run elsewhere names a
+ * struct bench_remote instead of start.
  */
 #include "cli/bench.h"
 
@@ -19,7 +20,7 @@
 
 /* ---- helpers of paths ------------------------------------------------------------------ */
 
-static bool in_path(const char *program)
+bool bench_in_path(const char *program)
 {
     char file[512];
     const char *at = getenv("PATH");
@@ -175,7 +176,7 @@ static int start_nbd(const struct bench_place *place, char spec[512], pid_t *ser
 
 static const char *no_nbdkit(void)
 {
-    return in_path("nbdkit") ? NULL : "nbdkit is not installed";
+    return bench_in_path("nbdkit") ? NULL : "nbdkit is not installed";
 }
 
 static int start_nbdkit(const struct bench_place *place, char spec[512], pid_t *server,
@@ -190,7 +191,7 @@ static int start_nbdkit(const struct bench_place *place, char spec[512], pid_t *
 
 static const char *no_qsd(void)
 {
-    return in_path("qemu-storage-daemon") ? NULL : "qemu-storage-daemon is not installed";
+    return bench_in_path("qemu-storage-daemon") ? NULL : "qemu-storage-daemon is not installed";
 }
 
 static int start_qsd(const struct bench_place *place, char spec[512], pid_t *server, char why[256])
@@ -211,6 +212,22 @@ static int start_qsd(const struct bench_place *place, char spec[512], pid_t *ser
     return start_server(place, "qsd", socket_path, argv, server, why);
 }
 
+/* ---- guests (bench_guest.c) ------------------------------------------------------------- */
+
+#define NULL_DISK  "A guest on QEMU's null disk"
+#define FILE_DISK  "A guest on a raw file"
+#define GUEST_FILE "Files in a guest"
+
+#define UNIKERNEL(name, title, family, disk, device, fill)                                         \
+    {                                                                                              \
+        name, title, family, false, bench_no_unikernel, NULL, fill, &bench_unikernel, disk, device \
+    }
+#define LINUX_GUEST(name, title, family, disk)                                                     \
+    {                                                                                              \
+        name, title, family, true, bench_no_linux_guest, NULL, false, &bench_linux_guest, disk,    \
+            "/dev/vda"                                                                             \
+    }
+
 /* ---- the table ------------------------------------------------------------------------- */
 
 const struct bench_path_kind bench_path_kinds[] = {
@@ -230,5 +247,24 @@ const struct bench_path_kind bench_path_kinds[] = {
      true},
     {"qsd", "NBD: qemu-storage-daemon, null", "NBD over a unix socket", true, no_qsd, start_qsd,
      false},
+    UNIKERNEL("unikernel-null", "unikernel, polled", NULL_DISK, BENCH_DISK_NULL, "vda?mode=poll",
+              false),
+    UNIKERNEL("unikernel-null-irq", "unikernel, interrupts", NULL_DISK, BENCH_DISK_NULL,
+              "vda?mode=interrupt", false),
+    UNIKERNEL("unikernel-vfs", "unikernel, VFS", NULL_DISK, BENCH_DISK_NULL, "vfs:/dev/vda", false),
+    UNIKERNEL("unikernel-syscall", "unikernel, system calls", NULL_DISK, BENCH_DISK_NULL,
+              "syscall:/dev/vda", false),
+    LINUX_GUEST("guest-linux-null", "Linux guest, fio io_uring", NULL_DISK, BENCH_DISK_NULL),
+    UNIKERNEL("unikernel-file", "unikernel, raw file, polled", FILE_DISK, BENCH_DISK_FILE,
+              "vda?mode=poll", false),
+    UNIKERNEL("unikernel-file-irq", "unikernel, raw file, interrupts", FILE_DISK, BENCH_DISK_FILE,
+              "vda?mode=interrupt", false),
+    LINUX_GUEST("guest-linux-file", "Linux guest, raw file, io_uring", FILE_DISK, BENCH_DISK_FILE),
+    {"qemu-img-file", "qemu-img bench (random: strides)", FILE_DISK, true, bench_no_qemu_img, NULL,
+     false, &bench_qemu_img, BENCH_DISK_FILE, NULL},
+    UNIKERNEL("unikernel-ramfs", "unikernel, ramfs", GUEST_FILE, BENCH_DISK_NONE,
+              "vfs:/bench.img?create=", true),
+    UNIKERNEL("unikernel-9p", "unikernel, 9P", GUEST_FILE, BENCH_DISK_SHARE,
+              "vfs:/share/bench.img?create=", false),
     {0},
 };

@@ -10,7 +10,7 @@
 
 /* ---- text ------------------------------------------------------------------------------ */
 
-static void escaped(FILE *f, const char *text)
+void bench_report_text(FILE *f, const char *text)
 {
     for (; *text; text++)
         switch (*text) {
@@ -79,12 +79,14 @@ static void head(FILE *f, const struct bench_matrix *m)
             "<h1>What each path to storage costs</h1>\n<p class=\"soft\">Measured by ashlar %s "
             "on %s.<br>",
             ASHLAR_VERSION, machine.date);
-    escaped(f, machine.cpu);
+    bench_report_text(f, machine.cpu);
     fprintf(f, ", %u processors, %s of memory; ", machine.cpus,
             cli_format_size(machine.memory, size));
-    escaped(f, machine.kernel);
-    fprintf(f, ".</p>\n<p>Every path was measured by the same client, in %u round%s", m->rounds,
-            m->rounds == 1 ? "" : "s");
+    bench_report_text(f, machine.kernel);
+    fprintf(f,
+            ".</p>\n<p>Every path was measured by the same client (but Linux guests by fio and "
+            "qemu-img by itself), in %u round%s",
+            m->rounds, m->rounds == 1 ? "" : "s");
     if (m->job[0].job.runtime)
         fprintf(f, " of %s for each job", bench_format_time(m->job[0].job.runtime, time));
     fprintf(f, ", one path after the other and then again, so that a change in the machine's speed "
@@ -120,12 +122,12 @@ static void say_ratio(FILE *f, const struct bench_matrix *m, const char *family,
     double x = bench_figure(m, (unsigned)own, job)->median;
     double y = bench_figure(m, (unsigned)peer, job)->median;
     fprintf(f, "<li>");
-    escaped(f, m->job[job].title);
+    bench_report_text(f, m->job[job].title);
     fprintf(f, ": ");
-    escaped(f, m->path[own].title);
+    bench_report_text(f, m->path[own].title);
     fprintf(f, " reaches %s, <strong>%.2f times</strong> the best other path (",
             bench_format_figure(x, m->job[job].bandwidth, a), y > 0 ? x / y : 0);
-    escaped(f, m->path[peer].title);
+    bench_report_text(f, m->path[peer].title);
     fprintf(f, ", %s).</li>\n", bench_format_figure(y, m->job[job].bandwidth, b));
 }
 
@@ -136,7 +138,7 @@ static void bar(FILE *f, const struct bench_matrix *m, unsigned path, unsigned j
     const struct bench_spread *s = bench_figure(m, path, job);
     char figure[32];
     fprintf(f, "<div class=\"row%s\">", m->path[path].peer ? " peer" : "");
-    escaped(f, m->path[path].title);
+    bench_report_text(f, m->path[path].title);
     if (!bench_cell(m, path, job)->rounds) {
         fprintf(f, "<b>failed</b><div class=\"track\"></div></div>\n");
         return;
@@ -157,7 +159,7 @@ static void bars(FILE *f, const struct bench_matrix *m, const char *family, unsi
     if (scale <= 0)
         return;
     fprintf(f, "<div class=\"card\"><h3>");
-    escaped(f, m->job[job].title);
+    bench_report_text(f, m->job[job].title);
     fprintf(f, "</h3>\n");
     for (unsigned p = 0; p < m->path_count; p++)
         if (!strcmp(m->path[p].family, family) && !m->path[p].unavailable[0])
@@ -225,7 +227,7 @@ static void latency_chart(FILE *f, const struct bench_matrix *m, const char *fam
     unsigned shown = 0;
     for (unsigned p = 0; p < m->path_count; p++) {
         const struct bench_side *s = &bench_cell(m, p, job)->typical;
-        if (strcmp(m->path[p].family, family) || !s->count)
+        if (strcmp(m->path[p].family, family) || !s->max)
             continue;
         double least = s->curve[0] ? (double)s->curve[0] : 1, most = (double)s->max;
         low = least < low ? least : low;
@@ -237,19 +239,19 @@ static void latency_chart(FILE *f, const struct bench_matrix *m, const char *fam
     low = pow(10, floor(log10(low)));
     high = pow(10, ceil(log10(high > low ? high : low * 10)));
     fprintf(f, "<div class=\"card\"><h3>Latency: ");
-    escaped(f, m->job[job].title);
+    bench_report_text(f, m->job[job].title);
     fprintf(f, "</h3>\n<svg viewBox=\"0 0 %d %d\" role=\"img\">", WIDTH, HEIGHT);
     axes(f, low, high);
     unsigned k = 0;
     for (unsigned p = 0; p < m->path_count; p++)
-        if (!strcmp(m->path[p].family, family) && bench_cell(m, p, job)->typical.count)
+        if (!strcmp(m->path[p].family, family) && bench_cell(m, p, job)->typical.max)
             curve(f, &bench_cell(m, p, job)->typical, colours[k++ % 8], m->path[p].peer, low, high);
     fprintf(f, "</svg>\n<div class=\"legend\">");
     k = 0;
     for (unsigned p = 0; p < m->path_count; p++)
-        if (!strcmp(m->path[p].family, family) && bench_cell(m, p, job)->typical.count) {
+        if (!strcmp(m->path[p].family, family) && bench_cell(m, p, job)->typical.max) {
             fprintf(f, "<span><i style=\"background:%s\"></i>", colours[k++ % 8]);
-            escaped(f, m->path[p].title);
+            bench_report_text(f, m->path[p].title);
             fprintf(f, "</span>");
         }
     fprintf(f, "</div></div>\n");
@@ -280,7 +282,7 @@ static void family_section(FILE *f, const struct bench_matrix *m, const char *fa
     if (!measured(m, family))
         return;
     fprintf(f, "<h2>");
-    escaped(f, family);
+    bench_report_text(f, family);
     fprintf(f, "</h2>\n<ul class=\"say\">\n");
     for (unsigned j = 0; j < m->job_count; j++)
         say_ratio(f, m, family, j);
@@ -303,7 +305,7 @@ static void table_row(FILE *f, const struct bench_matrix *m, unsigned p, unsigne
     if (!c->rounds)
         return;
     fprintf(f, "<tr><td%s>", m->path[p].peer ? " class=\"peer\"" : "");
-    escaped(f, m->path[p].title);
+    bench_report_text(f, m->path[p].title);
     fprintf(f, "</td><td>%s</td><td>%s</td><td>%s</td>",
             bench_format_figure(s->median, m->job[j].bandwidth, a),
             bench_format_figure(s->min, m->job[j].bandwidth, b),
@@ -322,7 +324,7 @@ static void table(FILE *f, const struct bench_matrix *m)
                "<th>max</th></tr>\n");
     for (unsigned j = 0; j < m->job_count; j++) {
         fprintf(f, "<tr class=\"job\"><th colspan=\"10\">");
-        escaped(f, m->job[j].title);
+        bench_report_text(f, m->job[j].title);
         fprintf(f, "</th></tr>\n");
         for (unsigned p = 0; p < m->path_count; p++)
             table_row(f, m, p, j);
@@ -338,9 +340,9 @@ static void missing(FILE *f, const struct bench_matrix *m)
             continue;
         fprintf(f, any ? "<li>" : "<h2>Not measured</h2>\n<ul><li>");
         any = true;
-        escaped(f, m->path[p].title);
+        bench_report_text(f, m->path[p].title);
         fprintf(f, ": ");
-        escaped(f, m->path[p].unavailable);
+        bench_report_text(f, m->path[p].unavailable);
         fprintf(f, "</li>\n");
     }
     if (any)
@@ -356,6 +358,7 @@ int bench_write_report(const struct bench_matrix *m, const char *file)
     for (unsigned p = 0; p < m->path_count; p++)
         if (starts_family(m, p))
             family_section(f, m, m->path[p].family);
+    bench_report_guests(f, m);
     missing(f, m);
     table(f, m);
     fprintf(f, "</main></body></html>\n");

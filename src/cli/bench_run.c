@@ -58,22 +58,38 @@ static void stop_server(struct bench_path *p)
 }
 
 /* Write all of a device once, so that reads find data and no block is allocated while measuring. */
-static int fill(struct bench_matrix *m, struct bench_path *p)
+static int fill(struct bench_matrix *m, struct bench_path *p, uint64_t size)
 {
     struct bench_job job = BENCH_JOB_DEFAULT;
     struct bench_result result;
     struct blk_error err;
-    const struct blk_info *i = blk_info(p->dev);
+    int error = 0;
     job.read_percent = 0;
     job.block = 1 << 20;
     job.depth = 4;
     job.runtime = 0;
-    job.count = i->size / job.block;
+    job.count = size / job.block;
     job.stop = &m->stopped;
-    int error = job.count ? bench_run(p->dev, &job, &result, &err) : 0;
+    if (p->remote)
+        error = p->kind->remote->run(p->remote, &job, &result, err.text);
+    else if (job.count)
+        error = bench_run(p->dev, &job, &result, &err);
     if (error < 0)
         snprintf(p->unavailable, sizeof(p->unavailable), "cannot be filled: %.200s", err.text);
     return error;
+}
+
+static void open_remote(struct bench_matrix *m, struct bench_path *p,
+                        const struct bench_place *place)
+{
+    p->remote = p->kind->remote->start(p->kind, place, p->spec, p->unavailable);
+    if (!p->remote)
+        return;
+    p->unavailable[0] = '\0';
+    if (p->fill && fill(m, p, place->size) < 0) {
+        p->kind->remote->stop(p->remote);
+        p->remote = NULL;
+    }
 }
 
 static void open_path(struct bench_matrix *m, struct bench_path *p, const struct bench_place *place)
@@ -82,6 +98,10 @@ static void open_path(struct bench_matrix *m, struct bench_path *p, const struct
     const char *why = p->kind ? p->kind->unavailable() : NULL;
     if (why)
         snprintf(p->unavailable, sizeof(p->unavailable), "%s", why);
+    if (!why && p->kind && p->kind->remote) {
+        open_remote(m, p, place);
+        return;
+    }
     if (why || (p->kind && p->kind->start(place, p->spec, &p->server, p->unavailable) < 0))
         return;
     bool writes = false;
@@ -94,7 +114,7 @@ static void open_path(struct bench_matrix *m, struct bench_path *p, const struct
         p->dev = NULL;
         return;
     }
-    if (p->fill && fill(m, p) < 0) {
+    if (p->fill && fill(m, p, blk_info(p->dev)->size) < 0) {
         blk_close(p->dev);
         p->dev = NULL;
     }
@@ -113,6 +133,9 @@ static void close_path(struct bench_path *p)
     if (p->dev)
         blk_close(p->dev);
     p->dev = NULL;
+    if (p->remote)
+        p->kind->remote->stop(p->remote);
+    p->remote = NULL;
     stop_server(p);
 }
 
@@ -180,12 +203,17 @@ static bool stopped(const struct bench_matrix *m)
 static void run_cell(struct bench_matrix *m, unsigned path, unsigned job)
 {
     struct bench_cell *c = bench_cell(m, path, job);
-    struct bench_result r;
+    struct bench_result r = {0};
     struct blk_error err;
-    if (!m->path[path].dev || c->error[0])
+    const struct bench_path *p = &m->path[path];
+    int error;
+    if ((!p->dev && !p->remote) || c->error[0])
         return;
     m->job[job].job.stop = &m->stopped;
-    int error = bench_run(m->path[path].dev, &m->job[job].job, &r, &err);
+    if (p->remote)
+        error = p->kind->remote->run(p->remote, &m->job[job].job, &r, err.text);
+    else
+        error = bench_run(p->dev, &m->job[job].job, &r, &err);
     if (stopped(m))
         return;
     if (error == 0)
