@@ -43,6 +43,7 @@ need_image() {
 power_on() {
     local name=$1 fd
     shift
+    ! is_running "$name" || kill "${started[$name]}" # the last one did not end
     rm -f "$TMP/$name.keyboard"
     mkfifo "$TMP/$name.keyboard"
     exec {fd}<>"$TMP/$name.keyboard"
