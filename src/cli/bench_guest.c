@@ -25,7 +25,7 @@ enum {
     BOOT_SECONDS = 20,   /* until the unikernel is ready; it takes one */
     LINUX_SECONDS = 120, /* until Linux is; under TCG it takes five */
     FETCH_SECONDS = 600, /* a kernel over a slow line, once */
-    JOB_SECONDS = 60,    /* beyond the time of a job */
+    JOB_SECONDS = 30,    /* beyond the time of a job */
     COUNT_SECONDS = 600, /* of a job that has no time */
 };
 
@@ -597,7 +597,7 @@ static int run_linux(void *remote, const struct bench_job *job, struct bench_res
     snprintf(line, sizeof(line),
              "--name=job --filename=%s --direct=1 --ioengine=io_uring --fixedbufs --registerfiles "
              "--thread --group_reporting --norandommap --lat_percentiles=1 --clat_percentiles=0 "
-             "--percentile_list=",
+             "--disable_clat=1 --disable_slat=1 --percentile_list=",
              g->device);
     for (unsigned i = 1; i + 1 < BENCH_CURVE_POINTS; i++) {
         size_t n = strlen(line);
@@ -608,7 +608,10 @@ static int run_linux(void *remote, const struct bench_job *job, struct bench_res
     snprintf(line + n, sizeof(line) - n, " --rw=%s%s", pattern_name(job),
              job->runtime ? " --time_based" : "");
     option(line, "bs", job->block, "");
+    /* Like our client: submit at once what there is, take all that is done. */
     option(line, "iodepth", job->depth, "");
+    option(line, "iodepth_batch_submit", job->depth, "");
+    option(line, "iodepth_batch_complete_max", job->depth, "");
     option(line, "runtime", job->runtime / 1000, "us");
     option(line, "ramp_time", job->warmup / 1000, "us");
     option(line, "number_ios", job->count / threads, "");
