@@ -532,7 +532,7 @@ static int machine_words(const struct bench_path_kind *kind, const struct bench_
     if (*disk) {
         add(w, "-drive");
         add(w, "if=none,id=disk0,%s", disk);
-        add_all(w, "-device virtio-blk-pci,drive=disk0");
+        add_all(w, "-object iothread,id=io0 -device virtio-blk-pci,drive=disk0,iothread=io0");
     }
     if (shared) {
         quoted(folder, name);
