@@ -54,6 +54,9 @@ void app_end(int status);
 /* The calling thread of the program ends. */
 __attribute__((noreturn)) void app_thread_exit(void);
 bool app_running(void);
+/* A thread that will return from a system call with this frame; its vector registers are not set
+ * yet. thread_start() it. NULL: no memory. */
+struct thread *app_thread_make(const struct syscall_frame *frame);
 static inline bool app_ending(void)
 {
     return __atomic_load_n(&program.ending, __ATOMIC_RELAXED);

@@ -113,11 +113,9 @@ static int open_console(void)
     return 0;
 }
 
-/* The first thread: it begins at the program's entry. */
-static int start_thread(const struct elf_image *image, uint64_t sp)
+struct thread *app_thread_make(const struct syscall_frame *frame)
 {
-    const struct syscall_frame frame = {.rip = image->entry, .rflags = 0x202, .rsp = sp};
-    struct thread *t = thread_make_at("program", &frame, sizeof(frame), syscall_return, -1);
+    struct thread *t = thread_make_at("program", frame, sizeof(*frame), syscall_return, -1);
     struct program_thread *p = base_alloc(sizeof(*p));
     void *vectors = base_alloc_aligned(64, cpu_features.xsave_size);
     if (!t || !p || !vectors) {
@@ -125,13 +123,23 @@ static int start_thread(const struct elf_image *image, uint64_t sp)
             thread_discard(t);
         base_free(p);
         base_free(vectors);
-        return -ENOMEM;
+        return NULL;
     }
-    cpu_init_vectors(vectors);
     t->vectors = vectors;
     t->program = p;
-    p->tid = program.next_tid++;
-    program.threads = 1;
+    p->tid = __atomic_fetch_add(&program.next_tid, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&program.threads, 1, __ATOMIC_RELAXED);
+    return t;
+}
+
+/* The first thread: it begins at the program's entry. */
+static int start_thread(const struct elf_image *image, uint64_t sp)
+{
+    const struct syscall_frame frame = {.rip = image->entry, .rflags = 0x202, .rsp = sp};
+    struct thread *t = app_thread_make(&frame);
+    if (!t)
+        return -ENOMEM;
+    cpu_init_vectors(t->vectors);
     thread_start(t);
     return 0;
 }

@@ -7,8 +7,6 @@
 #include "os/memory/user.h"
 #include "os/os.h"
 
-void syscall_return(void);
-
 /* ---- futexes ---------------------------------------------------------------------------- */
 
 struct waiter {
@@ -181,21 +179,12 @@ int64_t sys_clone(const uint64_t a[6], struct syscall_frame *frame)
     struct syscall_frame child = *frame;
     child.rsp = a[1];
     child.rax = 0;
-    struct thread *t = thread_make_at("program", &child, sizeof(child), syscall_return, -1);
-    struct program_thread *p = base_alloc(sizeof(*p));
-    void *vectors = base_alloc_aligned(64, cpu_features.xsave_size);
-    if (!t || !p || !vectors) {
-        if (t)
-            thread_discard(t);
-        base_free(p);
-        base_free(vectors);
+    struct thread *t = app_thread_make(&child);
+    if (!t)
         return -EAGAIN;
-    }
-    cpu_save_vectors(vectors); /* the kernel left them as the caller had them */
-    t->vectors = vectors;
-    t->program = p;
+    struct program_thread *p = t->program;
+    cpu_save_vectors(t->vectors); /* the kernel left them as the caller had them */
     t->fs_base = a[0] & CLONE_SETTLS ? a[4] : thread_current()->fs_base;
-    p->tid = __atomic_fetch_add(&program.next_tid, 1, __ATOMIC_RELAXED);
     p->clear_tid = a[0] & CLONE_CHILD_CLEARTID ? a[3] : 0;
     p->signal_mask = thread_current()->program->signal_mask;
     const uint32_t tid = p->tid;
@@ -203,7 +192,6 @@ int64_t sys_clone(const uint64_t a[6], struct syscall_frame *frame)
         *(volatile uint32_t *)(uintptr_t)a[2] = tid;
     if (a[0] & CLONE_CHILD_SETTID)
         *(volatile uint32_t *)(uintptr_t)a[3] = tid;
-    __atomic_fetch_add(&program.threads, 1, __ATOMIC_RELAXED);
     thread_start(t);
     return tid;
 }
