@@ -18,7 +18,8 @@ for format in raw qcow2; do
     check_run "$format: blktest" m blktest '^=== VirtIO Block Tests ===$' \
         '^Test 1: Read sector 0\.\.\. PASS$' '^Test 2: Read 8 sectors\.\.\. PASS \(read 4096 bytes\)$' \
         '^Test 3: Read sector 100\.\.\. PASS$' '^Test 4: Write sector 1000\.\.\. PASS$' \
-        '^Test 5: Verify write\.\.\. PASS$' '^All tests passed!$'
+        '^Test 5: Verify write\.\.\. PASS$' '^Test 10: Write zeroes\.\.\. PASS$' \
+        '^Test 11: Discard\.\.\. PASS$' '^All tests passed!$'
     [ $format = qcow2 ] || check_out "raw: the first bytes" '^  Data: 45 4d 42 4f 00'
     check_run "$format: blkinfo" m "blkinfo vda" "Capacity: $sectors sectors" \
         'Sector size: 512 bytes' 'Read-only: no' 'Reads: [1-9]' 'Writes: [1-9]'

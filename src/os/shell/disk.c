@@ -205,6 +205,25 @@ static void test_bytes(struct test *t, uint64_t at)
     print("\n");
 }
 
+static void test_zeroes(struct test *t, uint64_t at)
+{
+    const struct blk_info *i = blk_info(t->dev);
+    const size_t len = round_down(16 * SECTOR, i->block_size);
+    if ((at | len) % i->block_size)
+        return;
+    int r = blk_write_zeroes(t->q, at, len, 0);
+    if (!r)
+        r = blk_read_bytes(t->q, at, t->buffer, len);
+    for (size_t n = 0; !r && n < len; n++)
+        r = t->buffer[n] ? -EILSEQ : 0;
+    verdict(t, "Write zeroes", r);
+    print("\n");
+    if (!i->discard_granularity || (at | len) % i->discard_granularity)
+        return;
+    verdict(t, "Discard", blk_discard(t->q, at, len));
+    print("\n");
+}
+
 static void test_writes(struct test *t)
 {
     /* Sector 1000, or on a smaller disk what there is. */
@@ -219,6 +238,7 @@ static void test_writes(struct test *t)
     const uint32_t before = crc32c(0, t->saved, len);
     test_sector(t, at);
     test_bytes(t, at);
+    test_zeroes(t, at);
     r = blk_write_bytes(t->q, at, t->saved, len, 0);
     if (!r)
         r = blk_flush(t->q);

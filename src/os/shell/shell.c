@@ -31,6 +31,7 @@ const struct shell_command shell_commands[] = {
     {"run", "PROGRAM [ARGUMENT]...", "run a static Linux program", shell_run_program},
     {"mem", "", "how much memory there is and is left", shell_mem},
     {"cpus", "", "the processors", shell_cpus},
+    {"panic", "[fault|stack|write|execute]", "see what a panic looks like", shell_panic},
     {"reboot", "", "start anew", shell_reboot},
     {"poweroff", "[STATUS]", "turn off; a status other than 0 reaches QEMU's exit code",
      shell_poweroff},
@@ -156,6 +157,28 @@ int shell_poweroff(unsigned argc, char **argv)
     for (const char *p = argc > 1 ? argv[1] : ""; *p >= '0' && *p <= '9'; p++)
         status = status * 10 + (unsigned)(*p - '0');
     finish((unsigned)min_u64(status, 127));
+}
+
+/* Use up the stack: its guard page ends it. */
+static unsigned use_stack(unsigned depth)
+{
+    volatile char part[512];
+    part[0] = (char)depth;
+    return depth ? use_stack(depth + 1) + (unsigned)part[0] : 0;
+}
+
+int shell_panic(unsigned argc, char **argv)
+{
+    const char *how = argc > 1 ? argv[1] : "";
+    if (!strcmp(how, "fault"))
+        *(volatile char *)(uintptr_t)(REGION_END - 1) = 1;
+    else if (!strcmp(how, "stack"))
+        print("%u\n", use_stack(1));
+    else if (!strcmp(how, "write")) /* code is not writable */
+        *(volatile char *)(uintptr_t)shell_panic = 1;
+    else if (!strcmp(how, "execute")) /* data is not executable */
+        ((void (*)(void))(uintptr_t)boot_command_line)();
+    panic("as asked");
 }
 
 int shell_reboot(unsigned argc, char **argv)

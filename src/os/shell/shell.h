@@ -43,6 +43,7 @@ int shell_run_program(unsigned argc, char **argv);
 int shell_mem(unsigned argc, char **argv);
 int shell_cpus(unsigned argc, char **argv);
 int shell_poweroff(unsigned argc, char **argv);
+int shell_panic(unsigned argc, char **argv);
 int shell_reboot(unsigned argc, char **argv);
 
 /* Open a device and a queue on it (a message otherwise); close both. */
