@@ -15,7 +15,7 @@
 /* The whole standard set takes about this long on the paths there are, and so much longer if there
  * are guests among them. */
 #define BUDGET       (110 * BENCH_SECOND)
-#define BUDGET_GUEST (60 * BENCH_SECOND)
+#define BUDGET_GUEST (40 * BENCH_SECOND)
 
 /* ---- jobs ------------------------------------------------------------------------------ */
 
@@ -377,7 +377,7 @@ static const struct cli_option options[] = {
     {"depth", CLI_COUNT, "N", "requests in flight on each queue; 1 by default"},
     {"threads", CLI_COUNT, "N", "threads, each with its own queue; 1 by default"},
     {"time", CLI_TIME, "TIME",
-     "measured time of a job; 3s by default, less in the standard set, so that it ends in three "
+     "measured time of a job; 3s by default, less in the standard set, so that it ends in four "
      "minutes"},
     {"count", CLI_COUNT, "N", "stop after so many requests instead"},
     {"total", CLI_SIZE, "SIZE", "stop after so many bytes instead"},
