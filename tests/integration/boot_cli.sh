@@ -205,6 +205,7 @@ fake() { # BODY: what it does instead, for KVM
     chmod +x fake/qemu-system-x86_64
 }
 chosen() { PATH=$TMP/fake:$PATH "$ASHLAR" boot --print "$@" 2>&1 | sed -n 's/^ *-\(accel\|cpu\) \(.*\) .$/\2/p' | tr '\n' ' '; }
+export ASHLAR_KVM_PVM=/none
 if [ -r /dev/kvm ] && [ -w /dev/kvm ]; then
     fake 'echo no such register >&2; exit 134'
     check "KVM that fails: TCG" test "$(chosen --accel auto)" = "tcg max "
@@ -212,6 +213,7 @@ if [ -r /dev/kvm ] && [ -w /dev/kvm ]; then
         env "PATH=$TMP/fake:$PATH" "$ASHLAR" boot --print --accel kvm
     fake 'exit 33'
     check "KVM that works" test "$(chosen)" = "kvm host "
+    check "KVM without the processor's help" test "$(ASHLAR_KVM_PVM=/ chosen)" = "tcg max "
     fake 'exit 0'
     check "a guest that does not get to its end" test "$(chosen)" = "tcg max "
     fake 'case "$*" in *-arch-cap*) exit 33;; *) kill -ABRT $$;; esac'
