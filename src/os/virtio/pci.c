@@ -18,22 +18,19 @@ enum {
     CAP_MSIX = 0x11,
 };
 
-static volatile uint32_t *ecam;
-static struct spinlock port_lock; /* guards the pair of ports */
-
-void pci_setup(void)
-{
-    if (acpi.ecam)
-        ecam = region_device(acpi.ecam, ((uint64_t)acpi.ecam_last - acpi.ecam_first + 1) << 20);
-}
+static volatile uint32_t *buses[256]; /* ECAM, mapped when a bus is first looked at */
+static struct spinlock port_lock;     /* guards the pair of ports */
 
 static volatile uint32_t *ecam_address(const struct pci_device *d, unsigned offset)
 {
-    if (!ecam || d->bus < acpi.ecam_first || d->bus > acpi.ecam_last)
+    if (!acpi.ecam || d->bus < acpi.ecam_first || d->bus > acpi.ecam_last)
         return NULL;
-    return ecam + (((uint32_t)(d->bus - acpi.ecam_first) << 20 | (uint32_t)d->slot << 15 |
-                    (uint32_t)d->function << 12 | offset) /
-                   4);
+    if (!buses[d->bus])
+        buses[d->bus] =
+            region_device(acpi.ecam + ((uint64_t)(d->bus - acpi.ecam_first) << 20), 1 << 20);
+    if (!buses[d->bus])
+        return NULL;
+    return buses[d->bus] + ((uint32_t)d->slot << 15 | (uint32_t)d->function << 12 | offset) / 4;
 }
 
 static uint32_t port_address(const struct pci_device *d, unsigned offset)

@@ -13,7 +13,6 @@ struct pci_device {
     unsigned msix_count;
 };
 
-void pci_setup(void); /* once */
 /* Call found() for each function of each bus. */
 void pci_scan(void (*found)(const struct pci_device *device));
 

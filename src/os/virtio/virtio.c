@@ -82,7 +82,6 @@ void virtio_found(struct virtio *v)
 void virtio_setup(void)
 {
     print("Scanning PCI bus...\n");
-    pci_setup();
     pci_scan(virtio_pci_found);
     virtio_mmio_scan();
 }
