@@ -97,12 +97,13 @@ await() {
             seen[$name]=$size
             return 0
         fi
-        [ "$alive" = 1 ] && [ "$SECONDS" -lt "$end" ] && [ "$SECONDS" -lt "${limit[$name]}" ] || break
+        [ "$alive" = 1 ] && [ "$SECONDS" -lt "$end" ] || break
+        if [ "$SECONDS" -ge "${limit[$name]}" ]; then
+            kill "${started[$name]}" 2>/dev/null
+            [ "$test" = gone ] || break # its end takes a moment
+        fi
         read -rt 0.02 <> <(:) || :
     done
-    if [ "$SECONDS" -ge "${limit[$name]}" ]; then
-        kill "${started[$name]}" 2>/dev/null
-    fi
     return 1
 }
 
