@@ -11,6 +11,6 @@ static int readonly_open(struct blk *dev, struct blk_error *err)
 const struct blk_driver blk_readonly = {
     .name = "readonly",
     .summary = "refuses writes",
-    .flags = BLK_DRIVER_FILTER,
+    .flags = BLK_DRIVER_FILTER | BLK_DRIVER_NO_DATA,
     .open = readonly_open,
 };

@@ -182,7 +182,7 @@ static void stats_report(const struct blk *dev, void (*line)(void *arg, const ch
 const struct blk_driver blk_stats = {
     .name = "stats",
     .summary = "counts and times every operation",
-    .flags = BLK_DRIVER_FILTER,
+    .flags = BLK_DRIVER_FILTER | BLK_DRIVER_NO_DATA,
     .priv_size = sizeof(struct stats),
     .queue_size = sizeof(struct stats_queue),
     .slot_size = sizeof(struct stats_slot),

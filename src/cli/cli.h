@@ -33,6 +33,7 @@ struct cli_option {
     bool repeatable;
     const char *const *choices; /* a NULL-ended list of the allowed values; NULL: any */
     bool rest;                  /* all words behind its value are operands, also "--help" */
+    char letter;                /* 'v': a flag that may also be written -v; 0: none */
 };
 
 struct cli_example {

@@ -40,8 +40,9 @@ static void wrap(const char *text, unsigned indent, unsigned column)
 
 static void option_name(const struct cli_option *o, char *out, size_t size)
 {
-    snprintf(out, size, "--%s%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "",
-             o->repeatable ? "..." : "");
+    char letter[] = {'-', o->letter, ',', ' ', '\0'};
+    snprintf(out, size, "%s--%s%s%s%s", o->letter ? letter : "", o->name, o->value ? " " : "",
+             o->value ? o->value : "", o->repeatable ? "..." : "");
 }
 
 void cli_help_command(const struct cli_command *c)

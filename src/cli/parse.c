@@ -133,6 +133,17 @@ static int parse_option(struct cli *cli, const char *word, const char *next, int
     return CLI_OK;
 }
 
+/* "-v" */
+static bool take_letter(struct cli *cli, const char *word)
+{
+    for (const struct cli_option *o = cli->command->options; o && o->name; o++)
+        if (o->letter && o->letter == word[1] && !word[2]) {
+            cli->given[cli->option_count++].option = o;
+            return true;
+        }
+    return false;
+}
+
 /* Is this word "--", or an option behind whose value all words are operands? */
 bool cli_ends_options(const struct cli_command *command, const char *word)
 {
@@ -161,6 +172,8 @@ int cli_parse(const struct cli_command *command, int argc, char **argv, struct c
                 return code;
             only_operands = cli_ends_options(command, word);
             i += used;
+        } else if (!only_operands && word[0] == '-' && word[1] && take_letter(cli, word)) {
+            i++;
         } else if (!only_operands && word[0] == '-' && word[1]) {
             return cli_usage(cli, "unknown option '%s' (options are written --name)", word);
         } else {

@@ -1,27 +1,33 @@
 /*
  * file:PATH - a file or block device through io_uring.
  *
- * A queue is a ring. Each request in flight has at most one entry in the ring, which carries the
- * request's address; a request that needs several steps (the rest of a short transfer, writing
- * zeroes by hand, the sync of a FUA write-zeroes) sends the next one when the last is done. The
- * file and the buffers of blk_buf_alloc() are registered with the ring.
+ * A queue has a ring, its own or the one that its thread offers. Each request in flight has at most
+ * one entry in the ring, which carries the request's address; a request that needs several steps
+ * (the rest of a short transfer, writing zeroes by hand, the sync of a FUA write-zeroes) sends the
+ * next one when the last is done. The file and the buffers of blk_buf_alloc() are registered with
+ * the ring.
+ *
+ * A file on tmpfs is memory. io_uring would hand each of its requests to another thread; they are
+ * done at once instead.
  */
 #include <ashlar/blk_driver.h>
 
 #include <errno.h>
 #include <fcntl.h>
-#include <liburing.h>
 #include <linux/falloc.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/platform.h"
 #include "base/util.h"
+#include "linux/file_execute.h"
 #include "linux/file_open.h"
+#include "linux/ring.h"
 
-#define MAX_BUFFERS  64
 #define ZERO_SIZE    (256u << 10)
 /* Entries handed to the kernel at once: in one go, a device would start a large batch late, finish
  * it all together, and idle until the next. */
@@ -31,17 +37,16 @@ struct file {
     struct file_open how;
     bool buffers; /* option: register buffers */
     int fd;
+    bool in_memory;     /* on tmpfs */
     bool no_punch;      /* the filesystem said so; a hint, shared by all queues */
     bool no_zero_range; /* likewise */
     char *zeroes;       /* ZERO_SIZE bytes, for filesystems that cannot zero */
 };
 
 struct file_queue {
-    struct io_uring ring;
-    bool fixed_buffers;               /* the ring has a table of them */
-    unsigned buffers;                 /* entries of the table that were ever used */
-    unsigned hint;                    /* the entry that the last request was found in */
-    struct iovec buffer[MAX_BUFFERS]; /* length 0: free */
+    struct ring *ring; /* the offered one, or: */
+    struct ring own;
+    int user; /* of the ring */
 };
 
 enum step { STEP_TRANSFER, STEP_PUNCH, STEP_ZERO_RANGE, STEP_ZERO_WRITE, STEP_SYNC };
@@ -56,6 +61,7 @@ struct file_slot {
 static int open_device(struct blk *dev, struct blk_error *err)
 {
     struct file *f = dev->priv;
+    struct statfs fs;
     f->fd = file_open(dev, &f->how, err);
     if (f->fd < 0)
         return f->fd;
@@ -64,6 +70,7 @@ static int open_device(struct blk *dev, struct blk_error *err)
         close(f->fd);
         return blk_error_set(err, -ENOMEM, "out of memory");
     }
+    f->in_memory = fstatfs(f->fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
     dev->info.max_iov = 1024;
     return 0;
 }
@@ -75,71 +82,54 @@ static void close_device(struct blk *dev)
     base_free(f->zeroes);
 }
 
-/* The ring with the best set of flags that this kernel takes. */
-static int open_ring(struct io_uring *ring, unsigned depth)
-{
-    static const unsigned flags[] = {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG, 0};
-    int error = -EINVAL;
-    for (unsigned i = 0; i < ARRAY_SIZE(flags) && error == -EINVAL; i++) {
-        struct io_uring_params p = {.flags = flags[i]};
-        error = io_uring_queue_init_params(depth, ring, &p);
-    }
-    return error;
-}
+static void entry_done(void *arg, uint64_t data, int result);
 
 static int open_queue(struct blk_queue *queue)
 {
     const struct file *f = queue->dev->priv;
     struct file_queue *q = queue->priv;
-    int error = open_ring(&q->ring, queue->depth);
+    struct ring *offered = ring_offered();
+    if (f->in_memory)
+        return 0;
+    if (offered && (q->user = ring_join(offered, entry_done, queue, f->fd)) >= 0) {
+        q->ring = offered;
+        return 0;
+    }
+    q->ring = &q->own;
+    int error = ring_open(q->ring, queue->depth, false, 0);
     if (error < 0)
         return error;
-    error = io_uring_register_files(&q->ring, &f->fd, 1);
-    if (error < 0) {
-        io_uring_queue_exit(&q->ring);
-        return error;
-    }
-    q->fixed_buffers = f->buffers && io_uring_register_buffers_sparse(&q->ring, MAX_BUFFERS) == 0;
-    return 0;
+    q->user = ring_join(q->ring, entry_done, queue, f->fd);
+    if (q->user < 0)
+        ring_close(q->ring);
+    return q->user < 0 ? q->user : 0;
 }
 
 static void close_queue(struct blk_queue *queue)
 {
     struct file_queue *q = queue->priv;
-    /* The kernel takes a ring apart later; the file must be free for others when we are done. */
-    io_uring_unregister_files(&q->ring);
-    io_uring_queue_exit(&q->ring);
+    if (!q->ring)
+        return;
+    ring_leave(q->ring, q->user);
+    if (q->ring == &q->own)
+        ring_close(q->ring);
 }
 
 /* ---- the way down ---------------------------------------------------------------------- */
 
-/* The registered buffer that holds this memory; -1 if none does. Requests often take buffers in
- * turn, so the search starts at the last one found. */
-static int find_buffer(struct file_queue *q, const struct iovec *v)
-{
-    for (unsigned n = 0, i = q->hint; n < q->buffers; n++, i = i + 1 < q->buffers ? i + 1 : 0) {
-        size_t at = (size_t)((char *)v->iov_base - (char *)q->buffer[i].iov_base);
-        if (at < q->buffer[i].iov_len && v->iov_len <= q->buffer[i].iov_len - at) {
-            q->hint = i;
-            return (int)i;
-        }
-    }
-    return -1;
-}
-
 static void prep_one(struct file_queue *q, struct io_uring_sqe *sqe, const struct blk_req *r,
                      const struct iovec *v, uint64_t offset)
 {
-    int buffer = q->fixed_buffers ? find_buffer(q, v) : -1;
+    struct ring_buffer b = ring_buffer_find(q->ring, v->iov_base, v->iov_len);
     unsigned len = (unsigned)v->iov_len;
-    if (r->op == BLK_READ && buffer >= 0)
-        io_uring_prep_read_fixed(sqe, 0, v->iov_base, len, offset, buffer);
+    if (r->op == BLK_READ && b.index >= 0)
+        io_uring_prep_read_fixed(sqe, 0, b.address, len, offset, b.index);
     else if (r->op == BLK_READ)
-        io_uring_prep_read(sqe, 0, v->iov_base, len, offset);
-    else if (buffer >= 0)
-        io_uring_prep_write_fixed(sqe, 0, v->iov_base, len, offset, buffer);
+        io_uring_prep_read(sqe, 0, b.address, len, offset);
+    else if (b.index >= 0)
+        io_uring_prep_write_fixed(sqe, 0, b.address, len, offset, b.index);
     else
-        io_uring_prep_write(sqe, 0, v->iov_base, len, offset);
+        io_uring_prep_write(sqe, 0, b.address, len, offset);
 }
 
 /* All of the request's data at first; after a short transfer, what is left of one iov entry. */
@@ -168,8 +158,7 @@ static void prep(struct blk_queue *queue, struct blk_req *r)
     const struct file *f = queue->dev->priv;
     struct file_queue *q = queue->priv;
     const struct file_slot *s = blk_slot(queue, r);
-    /* There is always room: the ring has an entry for each request in flight. */
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
+    struct io_uring_sqe *sqe = ring_sqe(q->ring);
     switch (s->step) {
     case STEP_TRANSFER:
         prep_transfer(q, sqe, r, s->done);
@@ -190,8 +179,7 @@ static void prep(struct blk_queue *queue, struct blk_req *r)
         io_uring_prep_fsync(sqe, 0, IORING_FSYNC_DATASYNC);
         break;
     }
-    sqe->flags |= IOSQE_FIXED_FILE;
-    io_uring_sqe_set_data(sqe, r);
+    ring_set(sqe, q->ring, q->user, (uintptr_t)r);
 }
 
 static enum step first_step(const struct file *f, const struct blk_req *r)
@@ -234,11 +222,11 @@ static int status(const struct file *f, struct blk_req *r)
     return 0;
 }
 
-static void flush_ring(struct file_queue *q)
+/* Who offered the ring submits what is in it, together with what it puts there itself. */
+static void submit_entries(struct file_queue *q)
 {
-    /* What the kernel does not take now stays in the ring; progress tries again. */
-    if (io_uring_sq_ready(&q->ring))
-        io_uring_submit(&q->ring);
+    if (q->ring && !q->ring->offered)
+        ring_submit(q->ring);
 }
 
 static void submit(struct blk_queue *queue, struct blk_req *const *reqs, unsigned n)
@@ -247,17 +235,17 @@ static void submit(struct blk_queue *queue, struct blk_req *const *reqs, unsigne
     for (unsigned i = 0; i < n; i++) {
         struct blk_req *r = reqs[i];
         struct file_slot *s = blk_slot(queue, r);
-        if (r->op == BLK_STATUS) {
-            blk_complete(queue, r, status(f, r));
+        if (r->op == BLK_STATUS || f->in_memory) {
+            blk_complete(queue, r, r->op == BLK_STATUS ? status(f, r) : file_execute(f->fd, r));
             continue;
         }
         s->done = 0;
         s->step = first_step(f, r);
         prep(queue, r);
         if (i % SUBMIT_CHUNK == SUBMIT_CHUNK - 1)
-            flush_ring(queue->priv);
+            submit_entries(queue->priv);
     }
-    flush_ring(queue->priv);
+    submit_entries(queue->priv);
 }
 
 /* ---- the way up ------------------------------------------------------------------------ */
@@ -304,35 +292,27 @@ static bool next_step(struct blk_queue *queue, struct blk_req *r, int result)
     return false;
 }
 
-static void take_completions(struct blk_queue *queue)
+static void entry_done(void *arg, uint64_t data, int result)
 {
-    struct file_queue *q = queue->priv;
-    struct io_uring_cqe *cqe;
-    while (io_uring_peek_cqe(&q->ring, &cqe) == 0) {
-        struct blk_req *r = io_uring_cqe_get_data(cqe);
-        int result = cqe->res;
-        io_uring_cqe_seen(&q->ring, cqe);
-        if (next_step(queue, r, result))
-            prep(queue, r);
-    }
-    flush_ring(q);
-}
-
-static void wait_for_one(struct file_queue *q, int64_t timeout)
-{
-    struct io_uring_cqe *cqe;
-    struct __kernel_timespec t = {.tv_sec = timeout / 1000000000, .tv_nsec = timeout % 1000000000};
-    io_uring_wait_cqe_timeout(&q->ring, &cqe, timeout < 0 ? NULL : &t);
+    struct blk_queue *queue = arg;
+    struct blk_req *r = (struct blk_req *)(uintptr_t)data;
+    if (next_step(queue, r, result))
+        prep(queue, r);
 }
 
 static void progress(struct blk_queue *queue, int64_t timeout)
 {
+    struct file_queue *q = queue->priv;
     uint64_t end = timeout > 0 ? base_now_ns() + (uint64_t)timeout : 0;
-    flush_ring(queue->priv);
-    take_completions(queue);
+    if (!q->ring)
+        return;
+    submit_entries(q);
+    ring_take(q->ring);
+    submit_entries(q);
     while (!queue->ready && timeout) {
-        wait_for_one(queue->priv, timeout);
-        take_completions(queue);
+        ring_wait(q->ring, timeout);
+        ring_take(q->ring);
+        submit_entries(q);
         if (timeout > 0) {
             uint64_t now = base_now_ns();
             timeout = now < end ? (int64_t)(end - now) : 0;
@@ -342,42 +322,30 @@ static void progress(struct blk_queue *queue, int64_t timeout)
 
 static void poll_ring(struct blk_queue *queue, struct blk_poll *poll)
 {
-    struct file_queue *q = queue->priv;
-    poll->fd = q->ring.ring_fd;
+    const struct file_queue *q = queue->priv;
+    if (!q->ring || q->ring->offered)
+        return; /* nothing to wait for, or its owner waits for the ring anyway */
+    poll->fd = q->ring->uring.ring_fd;
     poll->events = POLLIN;
-    if (io_uring_sq_ready(&q->ring) || io_uring_cq_ready(&q->ring))
+    if (io_uring_sq_ready(&q->ring->uring) || io_uring_cq_ready(&q->ring->uring))
         poll->timeout = 0;
 }
 
 /* ---- buffers --------------------------------------------------------------------------- */
 
-/* Put v into the table of the ring. */
-static void update_table(struct file_queue *q, unsigned i, struct iovec v)
-{
-    __u64 tag = 0;
-    q->buffer[i] = v;
-    if (io_uring_register_buffers_update_tag(&q->ring, i, &v, &tag, 1) < 0)
-        q->fixed_buffers = false; /* locked memory is limited; go on without */
-}
-
 static void buf_register(struct blk_queue *queue, void *memory, size_t size)
 {
+    const struct file *f = queue->dev->priv;
     struct file_queue *q = queue->priv;
-    for (unsigned i = 0; q->fixed_buffers && i < MAX_BUFFERS; i++)
-        if (!q->buffer[i].iov_len) {
-            if (i >= q->buffers)
-                q->buffers = i + 1;
-            update_table(q, i, (struct iovec){memory, size});
-            return;
-        }
+    if (q->ring && f->buffers)
+        ring_buffer_add(q->ring, memory, size);
 }
 
 static void buf_unregister(struct blk_queue *queue, void *memory)
 {
     struct file_queue *q = queue->priv;
-    for (unsigned i = 0; q->fixed_buffers && i < q->buffers; i++)
-        if (q->buffer[i].iov_base == memory)
-            update_table(q, i, (struct iovec){0});
+    if (q->ring)
+        ring_buffer_remove(q->ring, memory);
 }
 
 static const struct blk_option file_options[] = {

@@ -1,0 +1,90 @@
+/* What a process must be so that it can serve a disk of the system that it runs on. */
+#include <ashlar/ublk.h>
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+
+#include "base/platform.h"
+#include "base/util.h"
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+
+static bool own_namespace;
+
+void ublk_prepare_process(void)
+{
+    own_namespace =
+        unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+    if (!own_namespace)
+        base_log(BASE_LOG_INFO, "ublk: no mount namespace of its own: %s", strerror(errno));
+    if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
+        base_log(BASE_LOG_INFO, "ublk: not an I/O flusher: %s", strerror(errno));
+    /* What is there now at once; what comes later (a RAM disk may be large) when it is used. */
+    if (mlockall(MCL_CURRENT) < 0 || mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
+        base_log(BASE_LOG_INFO, "ublk: memory is not locked: %s", strerror(errno));
+}
+
+/* Filesystems that the kernel makes, and that sit on no disk. */
+static bool is_kernels(const char *type)
+{
+    static const char *const types[] = {"proc",    "sysfs",   "devtmpfs",   "devpts",  "tmpfs",
+                                        "ramfs",   "cgroup",  "cgroup2",    "mqueue",  "hugetlbfs",
+                                        "debugfs", "tracefs", "securityfs", "configfs"};
+    for (unsigned i = 0; i < ARRAY_SIZE(types); i++)
+        if (!strcmp(type, types[i]))
+            return true;
+    return false;
+}
+
+/* The next mount that is to go, in the order of /proc/self/mountinfo (see proc(5)). */
+static bool next_mount(FILE *f, char path[4096])
+{
+    char *line = NULL;
+    size_t size = 0;
+    bool found = false;
+    while (!found && getline(&line, &size, f) > 0) {
+        char type[64];
+        const char *rest = strstr(line, " - ");
+        found = rest && sscanf(rest, " - %63s", type) == 1 && !is_kernels(type) &&
+                sscanf(line, "%*s %*s %*s %*s %4095s", path) == 1 && strcmp(path, "/") != 0;
+    }
+    free(line);
+    return found;
+}
+
+/* Spaces and the like are written as \040. */
+static void unescape(char *path)
+{
+    char *out = path;
+    for (; *path; out++) {
+        unsigned c;
+        if (path[0] == '\\' && sscanf(path + 1, "%3o", &c) == 1) {
+            *out = (char)c;
+            path += 4;
+        } else {
+            *out = *path++;
+        }
+    }
+    *out = '\0';
+}
+
+void ublk_forget_mounts(void)
+{
+    char path[4096];
+    FILE *f = own_namespace ? fopen("/proc/self/mountinfo", "re") : NULL;
+    while (f && next_mount(f, path)) {
+        unescape(path);
+        if (umount2(path, MNT_DETACH) < 0 && errno != EINVAL)
+            base_log(BASE_LOG_INFO, "ublk: %s stays mounted here: %s", path, strerror(errno));
+    }
+    if (f)
+        fclose(f);
+}
