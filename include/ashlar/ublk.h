@@ -60,7 +60,7 @@ struct ublk_config {
     unsigned queues;     /* 0: one for each processor, at most 4 and as many as the device has */
     unsigned depth;      /* requests in flight in a queue; 0: 128 */
     uint32_t block_size; /* logical, 512 to 4096; 0: the device's, at least 512 */
-    uint32_t max_io;     /* largest request; 0: 512 KiB; not more than the device takes */
+    uint32_t max_io;     /* largest request; 0: 256 KiB; not more than the device takes */
     enum ublk_mode mode;
     enum ublk_recovery recovery;
     bool unprivileged; /* for users without CAP_SYS_ADMIN; needs the rules of docs/ublk.md */

@@ -62,17 +62,17 @@ int ublk_record_write(const struct ublk_record *r, char why[256])
     json_t *o =
         json_pack("{s:i, s:i, s:b, s:s, s:s, s:s}", "id", r->id, "pid", (int)r->pid, "read_only",
                   r->read_only, "name", r->name, "folder", r->folder, "spec", r->spec);
-    /* An old one may be a link, or another's. */
-    unlink(file);
-    int fd = o ? open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644) : -1;
-    bool ok = fd >= 0 && json_dumpfd(o, fd, JSON_INDENT(1)) == 0;
+    char *text = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
+    size_t len = text ? strlen(text) : 0;
+    unlink(file); /* an old one may be a link, or another's */
+    int fd = text ? open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644) : -1;
+    bool ok = fd >= 0 && write(fd, text, len) == (ssize_t)len;
+    snprintf(why, 256, "%.200s: %s", file, text ? strerror(errno) : "not UTF-8");
     if (fd >= 0)
         close(fd);
+    free(text);
     json_decref(o);
-    if (ok)
-        return 0;
-    snprintf(why, 256, "%.200s: %s", file, o ? strerror(errno) : "not UTF-8");
-    return -1;
+    return ok ? 0 : -1;
 }
 
 static bool get_text(const json_t *o, const char *name, char *out, size_t size)

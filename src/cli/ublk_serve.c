@@ -123,7 +123,8 @@ static int serve_device(const struct cli *cli, const struct ublk_job *job, struc
     int error = job->recover >= 0 ? ublk_recover(dev, job->recover, &u, &err)
                                   : ublk_start(dev, &job->config, &u, &err);
     if (error < 0)
-        return error == -EINVAL ? cli_usage(cli, "%s", err.text) : cli_failed(cli, "%s", err.text);
+        return error == -EINVAL && job->recover < 0 ? cli_usage(cli, "%s", err.text)
+                                                    : cli_failed(cli, "%s", err.text);
     announce(cli, job, u, r, ready_fd);
     int id = ublk_id(u);
     error = ublk_serve(u, &err);
@@ -280,7 +281,7 @@ static const struct cli_option options[] = {
     {"depth", CLI_COUNT, "N", "requests in flight in each queue (default: 128)", false, NULL},
     {"block-size", CLI_SIZE, "SIZE",
      "logical block size, 512 to 4096 (default: the device's, at least 512)", false, NULL},
-    {"max-io", CLI_SIZE, "SIZE", "largest request, up to 32M (default: 512K)", false, NULL},
+    {"max-io", CLI_SIZE, "SIZE", "largest request, up to 32M (default: 256K)", false, NULL},
     {"mode", CLI_TEXT, "MODE",
      "how data comes to the device: auto (zero-copy where kernel and device can, else copy), copy, "
      "get-data, user-copy or zero-copy",

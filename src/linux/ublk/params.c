@@ -12,7 +12,7 @@ enum {
     PAGE = 4096,
     DEFAULT_QUEUES = 4,
     DEFAULT_DEPTH = 128,
-    DEFAULT_MAX_IO = 512 << 10,
+    DEFAULT_MAX_IO = 256 << 10,
     MAX_DISCARD = 1 << 30, /* of one discard or write-zeroes */
 };
 

@@ -2,6 +2,7 @@
 #include <ashlar/ublk.h>
 
 #include <errno.h>
+#include <link.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +18,25 @@
 #define PR_SET_IO_FLUSHER 57
 #endif
 
+enum { LARGE_TABLE = 1 << 20 };
+
 static bool own_namespace;
+
+/* Lock what the program and each library consists of, but for large tables (of libicu, which others
+ * bring with them), which nothing here looks at. */
+static int lock_object(struct dl_phdr_info *object, size_t size, void *arg)
+{
+    (void)size;
+    (void)arg;
+    for (unsigned i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *p = &object->dlpi_phdr[i];
+        const void *at = (const void *)(object->dlpi_addr + p->p_vaddr);
+        bool table = !(p->p_flags & (PF_X | PF_W));
+        if (p->p_type == PT_LOAD && !(table && p->p_memsz > LARGE_TABLE))
+            mlock(at, p->p_memsz);
+    }
+    return 0;
+}
 
 void ublk_prepare_process(void)
 {
@@ -27,9 +46,11 @@ void ublk_prepare_process(void)
         base_log(BASE_LOG_INFO, "ublk: no mount namespace of its own: %s", strerror(errno));
     if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
         base_log(BASE_LOG_INFO, "ublk: not an I/O flusher: %s", strerror(errno));
-    /* What is there now at once; what comes later (a RAM disk may be large) when it is used. */
-    if (mlockall(MCL_CURRENT) < 0 || mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
+    /* Code and data at once; the rest (a RAM disk may be large) as soon as it is used. */
+    if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
         base_log(BASE_LOG_INFO, "ublk: memory is not locked: %s", strerror(errno));
+    else
+        dl_iterate_phdr(lock_object, NULL);
 }
 
 /* Filesystems that the kernel makes, and that sit on no disk. */

@@ -7,7 +7,6 @@
 #include "linux/ublk/queue.h"
 
 #include <errno.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -274,6 +273,12 @@ static void serve(struct ublk_queue *q)
 
 /* ---- start and end --------------------------------------------------------------------- */
 
+/* Does the device use our ring? We were its first user. */
+static bool has_joined(const struct ring *ring)
+{
+    return ring->user[1].done;
+}
+
 static size_t desc_size(unsigned depth)
 {
     return round_up(depth * sizeof(struct ublksrv_io_desc), (size_t)sysconf(_SC_PAGESIZE));
@@ -290,29 +295,36 @@ static int map_descriptions(struct ublk_queue *q)
     return 0;
 }
 
+/* Memory for the data of all tags, there from the start. With zero copy, only addresses. */
 static int get_memory(struct ublk_queue *q)
 {
     const struct ublk_shared *s = q->shared;
     size_t size = (size_t)s->depth * s->max_io;
-    if (s->mode == UBLK_MODE_ZERO_COPY) {
-        void *window =
-            mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        q->memory = window == MAP_FAILED ? NULL : window;
-        q->ring.window = q->memory;
+    bool window = s->mode == UBLK_MODE_ZERO_COPY;
+    void *memory = mmap(NULL, size, window ? PROT_NONE : PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return -errno;
+    q->memory = memory;
+    if (window) {
+        q->ring.window = memory;
         q->ring.window_slot = s->max_io;
-    } else {
-        q->memory = blk_buf_alloc(q->queue, size);
+        return 0;
     }
-    return q->memory ? 0 : -ENOMEM;
+    madvise(memory, size, MADV_HUGEPAGE); /* if it can */
+    if (madvise(memory, size, MADV_POPULATE_WRITE) < 0 && errno == EINVAL)
+        memset(memory, 0, size); /* before Linux 5.14 */
+    if (has_joined(&q->ring))
+        ring_buffer_add(&q->ring, memory, size);
+    return 0;
 }
 
 static void free_memory(struct ublk_queue *q)
 {
-    const struct ublk_shared *s = q->shared;
-    if (s->mode == UBLK_MODE_ZERO_COPY && q->memory)
-        munmap(q->memory, (size_t)s->depth * s->max_io);
-    else if (q->memory)
-        blk_buf_free(q->queue, q->memory);
+    if (!q->memory)
+        return;
+    ring_buffer_remove(&q->ring, q->memory);
+    munmap(q->memory, (size_t)q->shared->depth * q->shared->max_io);
 }
 
 /* A ring with room for a command and an I/O of each tag, offered to the device's queue. */
@@ -360,7 +372,9 @@ static int prepare(struct ublk_queue *q)
 {
     unsigned depth = q->shared->depth;
     q->poll_fd = -1;
-    if (CPU_COUNT(&q->cpus))
+    /* A single processor would be the very one on which the application submits: both would take
+     * turns there, while another has nothing to do. */
+    if (CPU_COUNT(&q->cpus) > 1)
         sched_setaffinity(0, sizeof(q->cpus), &q->cpus); /* or where it is */
     int error = open_queue(q);
     if (error < 0)
@@ -375,23 +389,15 @@ static int prepare(struct ublk_queue *q)
     return error;
 }
 
-/* What the starting thread waits for; gone once it was told. */
-struct start {
-    struct ublk_queue *q;
-    sem_t told;
-    int error;
-};
-
 static void *thread_main(void *arg)
 {
-    struct start *start = arg;
-    struct ublk_queue *q = start->q;
+    struct ublk_queue *q = arg;
     int error = prepare(q);
     bool open = error == 0;
     if (open)
         error = fetch_all(q);
-    start->error = error;
-    sem_post(&start->told);
+    q->ready_error = error;
+    sem_post(&q->ready);
     if (open) {
         serve(q);
         close_queue(q);
@@ -403,35 +409,45 @@ static void *thread_main(void *arg)
 
 int ublk_queue_start(struct ublk_queue *q)
 {
-    struct start start = {.q = q};
     pthread_attr_t attr;
     sigset_t all, before;
-    sem_init(&start.told, 0, 0);
+    sem_init(&q->ready, 0, 0);
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, STACK_SIZE);
     sigfillset(&all); /* signals are for other threads */
     pthread_sigmask(SIG_BLOCK, &all, &before);
     __atomic_add_fetch(&q->shared->running, 1, __ATOMIC_ACQ_REL);
-    int error = -pthread_create(&q->thread, &attr, thread_main, &start);
+    int error = -pthread_create(&q->thread, &attr, thread_main, q);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attr);
-    if (error < 0) {
+    q->started = error == 0;
+    if (error < 0)
         __atomic_sub_fetch(&q->shared->running, 1, __ATOMIC_ACQ_REL);
-    } else {
-        q->started = true;
-        while (sem_wait(&start.told) < 0)
-            ;
-        error = start.error;
-    }
-    sem_destroy(&start.told);
     return error;
+}
+
+int ublk_queue_wait_ready(struct ublk_queue *q)
+{
+    while (sem_wait(&q->ready) < 0)
+        ;
+    return q->ready_error;
 }
 
 void ublk_queue_join(struct ublk_queue *q)
 {
-    if (q->started)
-        pthread_join(q->thread, NULL);
+    if (!q->started)
+        return;
+    pthread_join(q->thread, NULL);
+    sem_destroy(&q->ready);
     q->started = false;
+}
+
+/* Nothing of ours comes through the ring that only tries. */
+static void ignore(void *arg, uint64_t data, int result)
+{
+    (void)arg;
+    (void)data;
+    (void)result;
 }
 
 bool ublk_queue_zero_copy(struct blk *dev)
@@ -443,11 +459,12 @@ bool ublk_queue_zero_copy(struct blk *dev)
             return false;
     if (ring_open(&ring, 4, true, 1) < 0)
         return false;
+    ring_join(&ring, ignore, NULL, -1);
     ring_offer(&ring);
     bool yes = blk_queue_open(dev, 1, &queue) == 0;
     ring_offer(NULL);
     if (yes) {
-        yes = ring.user[0].done; /* the device's queue joined */
+        yes = has_joined(&ring);
         blk_queue_close(queue);
     }
     ring_close(&ring);

@@ -8,6 +8,7 @@
 #include <ashlar/ublk.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 
 #include "linux/ring.h"
 #include "linux/ublk/abi.h"
@@ -33,6 +34,8 @@ struct ublk_queue {
     cpu_set_t cpus; /* where the kernel wants it; empty: anywhere */
     pthread_t thread;
     bool started; /* there is a thread to join */
+    sem_t ready;  /* posted when ready_error says how its start went */
+    int ready_error;
 
     /* From here on the thread's own. */
     struct ring ring;
@@ -50,9 +53,12 @@ struct ublk_queue {
     uint16_t poll_number;
 };
 
-/* Start the thread. Returns when it has told the kernel that it is ready, or with the errno why it
- * could not; if the thread was started, it ends at the latest when the device is stopped. */
+/* Start the thread. 0, or a negative errno. */
 int ublk_queue_start(struct ublk_queue *q);
+
+/* Wait until it has told the kernel that it is ready: 0, or why it could not. In any case the
+ * thread ends at the latest when the device is stopped. */
+int ublk_queue_wait_ready(struct ublk_queue *q);
 
 /* Wait for its end, if it was started: it ends when the kernel stopped the device and all requests
  * are answered. */

@@ -163,17 +163,21 @@ static int start_queues(struct ublk *u, struct blk_error *err)
     u->shared.done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (!u->queues || u->shared.done_fd < 0)
         return blk_error_set(err, -ENOMEM, "out of memory");
-    for (unsigned i = 0; i < u->queue_count; i++) {
+    int error = 0;
+    unsigned i = 0;
+    for (; error == 0 && i < u->queue_count; i++) {
         struct ublk_queue *q = &u->queues[i];
         q->shared = &u->shared;
         q->id = i;
         if (ublk_control_affinity(&u->control, u->id, i, &q->cpus) < 0)
             CPU_ZERO(&q->cpus);
-        int error = ublk_queue_start(q);
-        if (error < 0)
-            return blk_error_set(err, error, "queue %u cannot be started: %s", i, strerror(-error));
+        error = ublk_queue_start(q);
     }
-    return 0;
+    for (i = 0; error == 0 && i < u->queue_count; i++)
+        error = ublk_queue_wait_ready(&u->queues[i]);
+    return error < 0 ? blk_error_set(err, error, "queue %u cannot be started: %s", i - 1,
+                                     strerror(-error))
+                     : 0;
 }
 
 /* ---- ending it ------------------------------------------------------------------------- */
