@@ -3,11 +3,14 @@
 
 #include <ashlar/blk_driver.h>
 
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MAX_DEVICES = 4096 };
@@ -224,10 +227,30 @@ const struct cli_command cli_ublk_info = {
 
 /* ---- del ------------------------------------------------------------------------------- */
 
+/* One of our servers stops by itself when it is told to; and in a way that can be broken off. */
+static void ask_server(int id, struct shown *s)
+{
+    struct blk_error err;
+    const struct timespec pause = {.tv_nsec = 5000000};
+    if (look(id, s, &err) < 0 || !s->recorded || s->info.state != UBLK_STATE_LIVE ||
+        kill(s->record.pid, SIGTERM) < 0)
+        return;
+    pid_t server = s->info.pid;
+    while (ublk_get(id, &s->info, &err) == 0 && s->info.pid == server &&
+           s->info.state == UBLK_STATE_LIVE)
+        nanosleep(&pause, NULL);
+}
+
 static int delete_one(struct cli *cli, int id)
 {
     struct blk_error err;
-    if (ublk_delete(id, &err) < 0)
+    struct shown *s = malloc(sizeof(*s));
+    if (s)
+        ask_server(id, s);
+    bool asked = s && s->recorded;
+    free(s);
+    int error = ublk_delete(id, &err);
+    if (error < 0 && !(asked && error == -ENODEV))
         return cli_failed(cli, "%s", err.text);
     ublk_record_remove(id); /* of a server that is dead */
     return CLI_OK;

@@ -31,6 +31,7 @@ struct ublk_slot {
     struct blk_req req;
     char *data;
     bool registered; /* by hand: to be unregistered */
+    unsigned epoch;
 };
 
 /* ---- commands -------------------------------------------------------------------------- */
@@ -141,6 +142,13 @@ static int to_op(unsigned op)
     }
 }
 
+/* The thread that stops the device looks at the counts. */
+static void count_pending(struct ublk_queue *q, unsigned epoch, int change)
+{
+    unsigned n = q->pending[epoch] + (unsigned)change;
+    __atomic_store_n(&q->pending[epoch], n, __ATOMIC_RELAXED);
+}
+
 /* Make the request that the kernel describes. 0, or the error to answer it with. */
 static int make_request(struct ublk_queue *q, unsigned tag)
 {
@@ -187,6 +195,7 @@ static void commit(struct ublk_queue *q, struct ublk_slot *s, int result)
         result = -EIO; /* to the kernel it means that waiting was not allowed */
     if (s->registered)
         put_register(q, UBLK_U_IO_UNREGISTER_IO_BUF, tag);
+    count_pending(q, s->epoch, -1);
     put_io(q, UBLK_U_IO_COMMIT_AND_FETCH_REQ, tag, result == 0 && data ? (int)s->req.len : result);
 }
 
@@ -200,6 +209,8 @@ static void begin_requests(struct ublk_queue *q)
         for (; n < BATCH && n < room && q->waiting_count; q->waiting_count--) {
             unsigned tag = q->waiting[q->waiting_at];
             q->waiting_at = (q->waiting_at + 1) % q->shared->depth;
+            q->slots[tag].epoch = __atomic_load_n(&q->shared->epoch, __ATOMIC_RELAXED);
+            count_pending(q, q->slots[tag].epoch, 1);
             int error = make_request(q, tag);
             if (error < 0)
                 commit(q, &q->slots[tag], error);

@@ -24,6 +24,7 @@ struct ublk_shared {
     bool legacy;         /* commands are not encoded like ioctls */
     int done_fd;         /* eventfd: written when the last queue has ended */
     unsigned running;    /* queues that have not; atomic */
+    unsigned epoch;      /* 0; 1 from the stop on; atomic */
 };
 
 struct ublk_slot;
@@ -31,7 +32,8 @@ struct ublk_slot;
 struct ublk_queue {
     struct ublk_shared *shared;
     unsigned id;
-    cpu_set_t cpus; /* where the kernel wants it; empty: anywhere */
+    cpu_set_t cpus;      /* where the kernel wants it; empty: anywhere */
+    unsigned pending[2]; /* requests with the device that arrived in each epoch; atomic */
     pthread_t thread;
     bool started; /* there is a thread to join */
     sem_t ready;  /* posted when ready_error says how its start went */

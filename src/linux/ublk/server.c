@@ -220,11 +220,30 @@ static int flush_device(struct blk *dev)
     return error;
 }
 
+static bool has_ended(const struct ublk *u)
+{
+    struct pollfd p = {.fd = u->shared.done_fd, .events = POLLIN};
+    return poll(&p, 1, 0) != 0;
+}
+
+/*
+ * Wait until the requests that have arrived by now are answered. The kernel's stop waits for them
+ * too, but in a way that nothing can end any more, not even the death of this process: if the
+ * device never answers, it is here that we must be found.
+ */
+static void drain(struct ublk *u)
+{
+    __atomic_store_n(&u->shared.epoch, 1, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < u->queue_count; i++)
+        while (__atomic_load_n(&u->queues[i].pending[0], __ATOMIC_RELAXED) && !has_ended(u))
+            base_sleep_until_ns(base_now_ns() + MS);
+}
+
 int ublk_stop(struct ublk *u, struct blk_error *err)
 {
     struct blk *dev = u->shared.dev;
-    struct pollfd p = {.fd = u->shared.done_fd, .events = POLLIN};
-    bool live = poll(&p, 1, 0) == 0;
+    bool live = !has_ended(u);
+    drain(u);
     ublk_control_stop(&u->control, u->id, live);
     for (unsigned i = 0; i < u->queue_count; i++)
         ublk_queue_join(&u->queues[i]);
