@@ -69,7 +69,7 @@ static int command(struct ublk_control *c, int id, uint32_t op, void *buffer, si
     int error = run(c, op, &cmd);
     if (error >= 0 && len)
         memcpy(buffer, room + skip, len);
-    return error;
+    return path && error == -ENOENT ? -ENODEV : error; /* its node is gone already */
 }
 
 /* ---- opening --------------------------------------------------------------------------- */

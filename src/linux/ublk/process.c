@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "base/platform.h"
 #include "base/util.h"
@@ -38,6 +39,21 @@ static int lock_object(struct dl_phdr_info *object, size_t size, void *arg)
     return 0;
 }
 
+/* Whether there is a limit to locked memory, so that later mappings would fail. */
+static bool locking_is_limited(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+        return false;
+    size_t more = limit.rlim_cur + BASE_PAGE; /* root is not held to it, nor is CAP_IPC_LOCK */
+    void *memory = mmap(NULL, more, PROT_NONE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_LOCKED, -1, 0);
+    if (memory == MAP_FAILED)
+        return true;
+    munmap(memory, more);
+    return false;
+}
+
 void ublk_prepare_process(void)
 {
     own_namespace =
@@ -47,7 +63,8 @@ void ublk_prepare_process(void)
     if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
         base_log(BASE_LOG_INFO, "ublk: not an I/O flusher: %s", strerror(errno));
     /* Code and data at once; the rest (a RAM disk may be large) as soon as it is used. */
-    if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
+    errno = EPERM;
+    if (locking_is_limited() || mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
         base_log(BASE_LOG_INFO, "ublk: memory is not locked: %s", strerror(errno));
     else
         dl_iterate_phdr(lock_object, NULL);

@@ -195,6 +195,18 @@ static void free_parts(struct ublk *u)
     u->shared.done_fd = u->shared.char_fd = -1;
 }
 
+/* A user may delete the device as soon as udev has made its node his. */
+static void delete_device(struct ublk *u)
+{
+    uint64_t end = base_now_ns() + NODE_MS * MS;
+    for (;;) {
+        int error = ublk_control_do(&u->control, u->id, UBLK_U_CMD_DEL_DEV, 0);
+        if ((error != -EACCES && error != -EPERM) || base_now_ns() > end)
+            return;
+        base_sleep_until_ns(base_now_ns() + PAUSE_MS * MS);
+    }
+}
+
 /* Nothing of it remains; a device that was to be recovered waits again. */
 static void undo(struct ublk *u)
 {
@@ -202,7 +214,7 @@ static void undo(struct ublk *u)
         ublk_control_stop(&u->control, u->id, false);
     free_parts(u);
     if (u->made && !u->recover)
-        ublk_control_do(&u->control, u->id, UBLK_U_CMD_DEL_DEV, 0);
+        delete_device(u);
     ublk_control_close(&u->control);
     free(u);
 }
@@ -250,7 +262,7 @@ int ublk_stop(struct ublk *u, struct blk_error *err)
     /* Before the character device is closed: who deletes the device waits for that. */
     int error = flush_device(dev);
     free_parts(u);
-    ublk_control_do(&u->control, u->id, UBLK_U_CMD_DEL_DEV, 0);
+    delete_device(u);
     ublk_control_close(&u->control);
     free(u);
     if (error < 0)
