@@ -56,6 +56,8 @@ struct bench_path_kind {
     const struct bench_remote *remote;
     enum bench_disk disk;
     const char *device; /* what the guest calls it; after a last '=' goes a size */
+    const char *setup; /* instead: a shell command for a Linux guest, which makes it of $SIZE bytes,
+                          with $ASHLAR, and says what it is called */
 };
 
 extern const struct bench_path_kind bench_path_kinds[]; /* ends with a zero name */

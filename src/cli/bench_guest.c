@@ -22,11 +22,12 @@
 #define PROMPT "ASHLAR> "
 
 enum {
-    BOOT_SECONDS = 20,   /* until the unikernel is ready; it takes one */
-    LINUX_SECONDS = 120, /* until Linux is; under TCG it takes five */
-    FETCH_SECONDS = 600, /* a kernel over a slow line, once */
-    JOB_SECONDS = 30,    /* beyond the time of a job */
-    COUNT_SECONDS = 600, /* of a job that has no time */
+    BOOT_SECONDS = 20,      /* until the unikernel is ready; it takes one */
+    LINUX_SECONDS = 120,    /* until Linux is; under TCG it takes five */
+    FETCH_SECONDS = 600,    /* a kernel over a slow line, once */
+    JOB_SECONDS = 30,       /* beyond the time of a job */
+    COUNT_SECONDS = 600,    /* of a job that has no time */
+    GUEST_SIZE = 256 << 20, /* of disks in the memory of a guest */
 };
 
 /* A command line. */
@@ -568,9 +569,10 @@ const struct bench_remote bench_unikernel = {start_unikernel, run_unikernel, sto
 
 /* ---- Linux ----------------------------------------------------------------------------- */
 
-/* Takes lines of fio's options and answers each with a line "FIO {figures}" or "FIO error". */
+/* Says which device it has; then takes lines of fio's options and answers each with a line
+ * "FIO {figures}" or "FIO error". Before it: its variables. */
 static const char agent[] =
-    "echo READY; while read -r line; do\n"
+    "echo READY $(eval \"$SETUP\" 2>/run/setup || head -n 1 /run/setup); while read -r line; do\n"
     "fio $line --output-format=json --output=/run/figures >/run/said 2>&1 </dev/null\n"
     "if grep -q '^{' /run/figures; then\n"
     "echo \"FIO $(sed -n '/^{/,$p' /run/figures | tr -d '\\n')\"\n"
@@ -631,26 +633,55 @@ static int run_linux(void *remote, const struct bench_job *job, struct bench_res
     return -1;
 }
 
+/* The variables of the agent, and the agent. -1: too long. */
+static int write_agent(const struct bench_path_kind *kind, const struct bench_place *place,
+                       char out[4096])
+{
+    char self[1024] = "";
+    ssize_t got = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    uint64_t size = min_u64(place->size, GUEST_SIZE);
+    int n = snprintf(out, 4096, "SIZE=%" PRIu64 " ASHLAR='%s' SETUP='%s%s'\n%s", size,
+                     got > 0 && !strchr(self, '\'') ? self : "ashlar", kind->setup ? "" : "echo ",
+                     kind->setup ? kind->setup : kind->device, agent);
+    return n < 4096 ? 0 : -1;
+}
+
+/* What it said behind READY: the device, or why there is none. */
+static int read_device(struct guest *g, const char *line, char why[256])
+{
+    int n = (int)strcspn(line, "\r\n");
+    if (strncmp(line, "/dev/", 5) == 0) {
+        snprintf(g->device, sizeof(g->device), "%.*s", n, line);
+        return 0;
+    }
+    snprintf(why, 256, "the guest has no such device: %.*s", n < 200 ? n : 200, line);
+    return -1;
+}
+
 static void *start_linux(const struct bench_path_kind *kind, const struct bench_place *place,
                          char spec[512], char why[256])
 {
-    char file[PATH_MAX], log[400], disk[700], *found;
+    char file[PATH_MAX], log[400], disk[700], commands[4096], *found;
     struct guest *g = calloc(1, sizeof(*g));
     snprintf(why, 256, "out of memory");
     if (!g)
         return NULL;
     *g = (struct guest){.child = {.in = -1, .out = -1}, .name = "the Linux guest"};
     snprintf(log, sizeof(log), "%s/%s.log", place->dir, kind->name);
-    snprintf(g->device, sizeof(g->device), "%s", kind->device);
-    snprintf(spec, 512, "%s", kind->device);
     const char *const argv[] = {
-        find_vm_run(file), "--input", "--memory", "512", "--timeout", "86400",
-        "--disk",          disk,      "--",       agent, NULL};
+        find_vm_run(file), "--input", "--memory", "1024", "--cpus", "1", "--timeout",
+        "86400",           "--disk",  disk,       "--",   commands, NULL};
+    const char *const bare[] = {find_vm_run(file), "--input", "--memory", "1024",   "--cpus", "2",
+                                "--timeout",       "86400",   "--",       commands, NULL};
     uint64_t limit = bench_deadline((LINUX_SECONDS + FETCH_SECONDS) * BENCH_SECOND);
     if (argv[0] && disk_words(kind->disk, place, disk, why) == 0 &&
-        bench_child_start(&g->child, argv, log, place->stop, why) == 0 &&
-        read_until(g, ready, &found, limit, why) == 0)
+        write_agent(kind, place, commands) == 0 &&
+        bench_child_start(&g->child, kind->setup ? bare : argv, log, place->stop, why) == 0 &&
+        read_until(g, ready, &found, limit, why) == 0 &&
+        read_device(g, found + strlen("READY "), why) == 0) {
+        snprintf(spec, 512, "%s", kind->setup ? kind->setup : g->device);
         return g;
+    }
     stop_guest(g);
     return NULL;
 }

@@ -228,6 +228,20 @@ static int start_qsd(const struct bench_place *place, char spec[512], pid_t *ser
             "/dev/vda"                                                                             \
     }
 
+/* ---- block devices of Linux (in a guest, which has the modules; bench_guest.c) ----------- */
+
+#define NULL_BLOCK "Linux disks: null"
+#define RAM_BLOCK  "Linux disks: memory"
+#define FILE_BLOCK "Linux disks: a file on tmpfs"
+#define FILL       " && dd if=/dev/zero of=$d bs=1M oflag=direct 2>/dev/null; echo $d"
+#define MAKE_FILE  "head -c $SIZE /dev/zero >/dev/shm/file && "
+
+#define LINUX_DISK(name, title, family, peer, setup)                                               \
+    {                                                                                              \
+        name, title, family, peer, bench_no_linux_guest, NULL, false, &bench_linux_guest,          \
+            BENCH_DISK_NONE, NULL, setup                                                           \
+    }
+
 /* ---- the table ------------------------------------------------------------------------- */
 
 const struct bench_path_kind bench_path_kinds[] = {
@@ -266,5 +280,18 @@ const struct bench_path_kind bench_path_kinds[] = {
               "vfs:/bench.img?create=", true),
     UNIKERNEL("unikernel-9p", "unikernel, 9P", GUEST_FILE, BENCH_DISK_SHARE,
               "vfs:/share/bench.img?create=", false),
+    LINUX_DISK("ublk-null", "ublk: null", NULL_BLOCK, false,
+               "modprobe ublk_drv && $ASHLAR serve ublk null:$SIZE"),
+    LINUX_DISK("null_blk", "null_blk", NULL_BLOCK, true,
+               "modprobe null_blk gb=1 irqmode=0 queue_mode=2 submit_queues=2 hw_queue_depth=128 "
+               "&& echo /dev/nullb0"),
+    LINUX_DISK("ublk-mem", "ublk: mem", RAM_BLOCK, false,
+               "modprobe ublk_drv && d=$($ASHLAR serve ublk mem:$SIZE)" FILL),
+    LINUX_DISK("brd", "brd", RAM_BLOCK, true,
+               "modprobe brd rd_nr=1 rd_size=$((SIZE / 1024)) && d=/dev/ram0" FILL),
+    LINUX_DISK("ublk-file", "ublk: file", FILE_BLOCK, false,
+               MAKE_FILE "modprobe ublk_drv && $ASHLAR serve ublk file:/dev/shm/file"),
+    LINUX_DISK("loop", "loop, direct I/O", FILE_BLOCK, true,
+               MAKE_FILE "modprobe loop && losetup --direct-io=on --show -f /dev/shm/file"),
     {0},
 };
