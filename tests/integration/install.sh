@@ -15,6 +15,8 @@ for page in ashlar $("$ASHLAR" help | sed -n '/^subcommands:/,/^$/s/^  \([a-z]*\
 done
 check "completion" bash -n "$root/share/bash-completion/completions/ashlar.bash"
 
+check "the udev rules" grep -q "$prefix/bin/ashlar ublk owner" "$root/share/ashlar/60-ashlar-ublk.rules"
+
 pc=$(dirname "$(find "$TMP/root" -name ashlar.pc)")
 cat >"$TMP/user.c" <<'C'
 #include <ashlar/bench.h>
@@ -41,7 +43,12 @@ lib=$(dirname "$(find "$TMP/root" -name libashlar.so)")
 # shellcheck disable=SC2086
 check "a program builds with pkg-config" cc -o "$TMP/user" "$TMP/user.c" $flags -Wl,-rpath,"$lib"
 check "and runs" test "$("$TMP/user")" = 1000
+# shellcheck disable=SC2086
+check "and the example of ublk" cc -Wall -Wextra -Werror -o "$TMP/counter" "$(dirname "$0")/../../examples/ublk_counter.c" $flags -Wl,-rpath,"$lib"
+if [ ! -e /dev/ublk-control ]; then
+    check_fails "which says what is missing here" 1 'modprobe ublk_drv' "$TMP/counter"
+fi
 check "only public symbols are shown" sh -c "
     ! nm -D --defined-only '$lib/libashlar.so' | awk '{ print \$3 }' |
-        grep -vE '^(blk_|bench_|gguf_|_init|_fini|__asan|__odr_asan|__ubsan)' | grep ."
+        grep -vE '^(blk_|bench_|gguf_|ublk_|_init|_fini|__asan|__odr_asan|__ubsan)' | grep ."
 finish

@@ -150,6 +150,15 @@ strace -f -qq -o /dev/null -e trace=eventfd2 -e inject=eventfd2:signal=SIGKILL \
     "$ASHLAR" serve ublk mem:16M --foreground >killed.out 2>&1
 check "nor in the foreground" wait_for no_nodes
 
+# A program with a driver of its own.
+start counter "$(dirname "$ASHLAR")/ublk_counter"
+wait_for grep -q /dev/ublkb0 "$TMP/counter.out"
+check "a program serves its own driver" test "$(od -A n -t u8 -j 1099511627000 -N 8 /dev/ublkb0 | tr -d ' ')" = 1099511627000
+check "list shows it too" sh -c "'$ASHLAR' ublk list | grep -q live"
+stop counter
+check "SIGTERM ends it well, too" test $? -eq 0
+check "nothing is left of it" no_nodes
+
 # Records that are not ours, or broken.
 serve mem:16M >/dev/null
 for bad in '' '{' '[]' '{"id":0,"pid":-1,"read_only":false,"name":"","folder":"/","spec":"x"}' \
