@@ -27,6 +27,7 @@ enum {
     FETCH_SECONDS = 600,    /* a kernel over a slow line, once */
     JOB_SECONDS = 30,       /* beyond the time of a job */
     COUNT_SECONDS = 600,    /* of a job that has no time */
+    COMMANDS = 2500,        /* bytes that a Linux guest is told, less than words have room for */
     GUEST_SIZE = 256 << 20, /* of disks in the memory of a guest */
 };
 
@@ -635,15 +636,15 @@ static int run_linux(void *remote, const struct bench_job *job, struct bench_res
 
 /* The variables of the agent, and the agent. -1: too long. */
 static int write_agent(const struct bench_path_kind *kind, const struct bench_place *place,
-                       char out[4096])
+                       char out[COMMANDS])
 {
     char self[1024] = "";
     ssize_t got = readlink("/proc/self/exe", self, sizeof(self) - 1);
     uint64_t size = min_u64(place->size, GUEST_SIZE);
-    int n = snprintf(out, 4096, "SIZE=%" PRIu64 " ASHLAR='%s' SETUP='%s%s'\n%s", size,
+    int n = snprintf(out, COMMANDS, "SIZE=%" PRIu64 " ASHLAR='%s' SETUP='%s%s'\n%s", size,
                      got > 0 && !strchr(self, '\'') ? self : "ashlar", kind->setup ? "" : "echo ",
                      kind->setup ? kind->setup : kind->device, agent);
-    return n < 4096 ? 0 : -1;
+    return n < COMMANDS ? 0 : -1;
 }
 
 /* What it said behind READY: the device, or why there is none. */
@@ -658,25 +659,37 @@ static int read_device(struct guest *g, const char *line, char why[256])
     return -1;
 }
 
+static const char *const *linux_words(struct words *w, const struct bench_path_kind *kind,
+                                      const char *vm_run, const char *disk, const char *commands)
+{
+    add(w, "%s", vm_run);
+    add_all(w, "--input --memory 1024 --timeout 86400 --cpus");
+    add(w, kind->setup ? "2" : "1");
+    if (*disk) {
+        add(w, "--disk");
+        add(w, "%s", disk);
+    }
+    add(w, "--");
+    add(w, "%s", commands);
+    return w->word;
+}
+
 static void *start_linux(const struct bench_path_kind *kind, const struct bench_place *place,
                          char spec[512], char why[256])
 {
-    char file[PATH_MAX], log[400], disk[700], commands[4096], *found;
+    char file[PATH_MAX], log[400], disk[700], commands[COMMANDS], *found;
     struct guest *g = calloc(1, sizeof(*g));
     snprintf(why, 256, "out of memory");
     if (!g)
         return NULL;
     *g = (struct guest){.child = {.in = -1, .out = -1}, .name = "the Linux guest"};
     snprintf(log, sizeof(log), "%s/%s.log", place->dir, kind->name);
-    const char *const argv[] = {
-        find_vm_run(file), "--input", "--memory", "1024", "--cpus", "1", "--timeout",
-        "86400",           "--disk",  disk,       "--",   commands, NULL};
-    const char *const bare[] = {find_vm_run(file), "--input", "--memory", "1024",   "--cpus", "2",
-                                "--timeout",       "86400",   "--",       commands, NULL};
+    struct words w = {.count = 0};
     uint64_t limit = bench_deadline((LINUX_SECONDS + FETCH_SECONDS) * BENCH_SECOND);
-    if (argv[0] && disk_words(kind->disk, place, disk, why) == 0 &&
+    if (find_vm_run(file) && disk_words(kind->disk, place, disk, why) == 0 &&
         write_agent(kind, place, commands) == 0 &&
-        bench_child_start(&g->child, kind->setup ? bare : argv, log, place->stop, why) == 0 &&
+        bench_child_start(&g->child, linux_words(&w, kind, file, disk, commands), log, place->stop,
+                          why) == 0 &&
         read_until(g, ready, &found, limit, why) == 0 &&
         read_device(g, found + strlen("READY "), why) == 0) {
         snprintf(spec, 512, "%s", kind->setup ? kind->setup : g->device);

@@ -85,6 +85,14 @@ int cli_failed(const struct cli *cli, const char *format, ...)
 /* blk_open() with the message printed: returns CLI_OK, CLI_FAILED or CLI_USAGE. */
 int cli_open(const struct cli *cli, const char *spec, unsigned flags, struct blk **dev);
 
+/* What servers share. Before any thread starts: SIGTERM, SIGINT and SIGHUP wait to be taken, and
+ * SIGPIPE is ignored. */
+void cli_block_signals(void);
+
+/* What the stats filters of a stack counted, on standard error, each line behind name; nothing if
+ * there are none. */
+void cli_report_stats(const struct blk *dev, const char *name);
+
 /* "1.5 GiB", "512 B"; out has room for 16 bytes; returns out. */
 char *cli_format_size(uint64_t bytes, char out[16]);
 

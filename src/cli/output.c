@@ -1,8 +1,10 @@
-/* What subcommands share: opening devices, sizes, the progress bar. */
+/* What subcommands share: opening devices, serving, sizes, the progress bar. */
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 int cli_open(const struct cli *cli, const char *spec, unsigned flags, struct blk **dev)
@@ -12,6 +14,31 @@ int cli_open(const struct cli *cli, const char *spec, unsigned flags, struct blk
     if (error == 0)
         return CLI_OK;
     return error == -EINVAL ? cli_usage(cli, "%s", err.text) : cli_failed(cli, "%s", err.text);
+}
+
+void cli_block_signals(void)
+{
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static void report_line(void *arg, const char *text)
+{
+    fprintf(stderr, "%s: %s\n", (const char *)arg, text);
+}
+
+void cli_report_stats(const struct blk *dev, const char *name)
+{
+    for (const struct blk *d = dev; d; d = blk_child(d))
+        if (!strcmp(blk_scheme(d), "stats")) {
+            blk_report(dev, report_line, (void *)(uintptr_t)name);
+            return;
+        }
 }
 
 char *cli_format_size(uint64_t bytes, char out[16])

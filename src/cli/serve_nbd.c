@@ -109,24 +109,10 @@ static int add_all(struct cli *cli, struct serving *s)
     return code;
 }
 
-static void report_line(void *arg, const char *text)
-{
-    fprintf(stderr, "%s: %s\n", (const char *)arg, text);
-}
-
-static bool has_stats(const struct blk *dev)
-{
-    for (; dev; dev = blk_child(dev))
-        if (!strcmp(blk_scheme(dev), "stats"))
-            return true;
-    return false;
-}
-
 static void close_all(struct serving *s)
 {
     for (unsigned i = 0; i < s->count; i++) {
-        if (has_stats(s->exports[i].dev))
-            blk_report(s->exports[i].dev, report_line, s->names[i]);
+        cli_report_stats(s->exports[i].dev, s->names[i]);
         blk_close(s->exports[i].dev);
     }
 }
@@ -194,19 +180,10 @@ static int serve(struct cli *cli, const struct serving *s, const struct nbd_tls 
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
     sigwait(&signals, &taken);
     nbd_server_stop(server);
     return nbd_server_wait(server, &err) < 0 ? cli_failed(cli, "%s", err.text) : CLI_OK;
-}
-
-static void block_signals(void)
-{
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigprocmask(SIG_BLOCK, &signals, NULL);
-    signal(SIGPIPE, SIG_IGN);
 }
 
 static int run(struct cli *cli)
@@ -218,7 +195,7 @@ static int run(struct cli *cli)
     struct serving *s = calloc(1, sizeof(*s));
     if (!s)
         code = cli_failed(cli, "out of memory");
-    block_signals(); /* before drivers and the server start threads */
+    cli_block_signals(); /* before drivers and the server start threads */
     if (code == CLI_OK)
         code = add_all(cli, s);
     if (code == CLI_OK)

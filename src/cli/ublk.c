@@ -161,10 +161,12 @@ static int run_list(struct cli *cli)
             continue; /* gone meanwhile, or another user's */
         if (json)
             json_array_append_new(list, to_json(s));
-        else if (verbose)
-            printf("%s", shown++ ? "\n" : ""), print_info(s);
-        else
+        else if (!verbose)
             print_row(s);
+        else {
+            printf("%s", shown++ ? "\n" : "");
+            print_info(s);
+        }
     }
     if (json)
         print_json(list);

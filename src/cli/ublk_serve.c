@@ -60,19 +60,6 @@ static void watch_parent(int fd, pid_t server)
 
 /* ---- the server ------------------------------------------------------------------------ */
 
-static void report_line(void *arg, const char *text)
-{
-    fprintf(stderr, "%s: %s\n", (const char *)arg, text);
-}
-
-static bool has_stats(const struct blk *dev)
-{
-    for (; dev; dev = blk_child(dev))
-        if (!strcmp(blk_scheme(dev), "stats"))
-            return true;
-    return false;
-}
-
 /* From now on nobody listens, and nobody must wait for our end of a pipe to be closed. */
 static void leave_terminal(void)
 {
@@ -95,7 +82,7 @@ static int fill_record(const struct ublk_job *job, struct ublk_record *r)
                : -1;
 }
 
-/* The device is ready: remember it and say so. */
+/* The device is ready: remember it and say so. -1: who waited for it in the terminal has gone. */
 static int announce(const struct cli *cli, const struct ublk_job *job, struct ublk *u,
                     struct ublk_record *r, int ready_fd)
 {
@@ -112,7 +99,9 @@ static int announce(const struct cli *cli, const struct ublk_job *job, struct ub
     }
     bool told = write(ready_fd, line, (size_t)n) == n;
     close(ready_fd);
-    return told ? 0 : -1;
+    if (job->foreground)
+        wait(NULL); /* the watcher */
+    return told || job->foreground ? 0 : -1;
 }
 
 static int serve_device(const struct cli *cli, const struct ublk_job *job, struct blk *dev,
@@ -125,16 +114,15 @@ static int serve_device(const struct cli *cli, const struct ublk_job *job, struc
     if (error < 0)
         return error == -EINVAL && job->recover < 0 ? cli_usage(cli, "%s", err.text)
                                                     : cli_failed(cli, "%s", err.text);
-    announce(cli, job, u, r, ready_fd);
     int id = ublk_id(u);
-    error = ublk_serve(u, &err);
+    bool wanted = announce(cli, job, u, r, ready_fd) == 0;
+    error = wanted ? ublk_serve(u, &err) : ublk_stop(u, &err);
     struct ublk_record now;
     if (ublk_record_read(id, &now) && now.pid == getpid())
         ublk_record_remove(id);
     if (error < 0)
         return cli_failed(cli, "%s", err.text);
-    if (has_stats(dev))
-        blk_report(dev, report_line, (void *)(uintptr_t)blk_scheme(dev));
+    cli_report_stats(dev, blk_scheme(dev));
     return CLI_OK;
 }
 
@@ -158,17 +146,6 @@ static int serve(const struct cli *cli, const struct ublk_job *job, int ready_fd
     return code;
 }
 
-static void block_signals(void)
-{
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGHUP);
-    sigprocmask(SIG_BLOCK, &signals, NULL);
-    signal(SIGPIPE, SIG_IGN);
-}
-
 static int serve_foreground(struct cli *cli, const struct ublk_job *job, int pipe_fds[2])
 {
     pid_t server = getpid(), watcher = fork();
@@ -179,7 +156,7 @@ static int serve_foreground(struct cli *cli, const struct ublk_job *job, int pip
         watch_parent(pipe_fds[0], server);
     }
     close(pipe_fds[0]);
-    block_signals();
+    cli_block_signals();
     return serve(cli, job, pipe_fds[1]);
 }
 
@@ -191,7 +168,7 @@ static int serve_background(struct cli *cli, const struct ublk_job *job, int pip
     if (server == 0) {
         close(pipe_fds[0]);
         setsid();
-        block_signals();
+        cli_block_signals();
         exit(serve(cli, job, pipe_fds[1]));
     }
     close(pipe_fds[1]);

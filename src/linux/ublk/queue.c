@@ -36,15 +36,9 @@ struct ublk_slot {
 
 /* ---- commands -------------------------------------------------------------------------- */
 
-static void set_kind(struct ublk_queue *q, struct io_uring_sqe *sqe, enum kind kind, unsigned tag)
+static uint64_t make_data(enum kind kind, unsigned tag)
 {
-    bool fixed = kind != KIND_POLL;
-    int fd = sqe->fd;
-    ring_set(sqe, &q->ring, q->user, ((uint64_t)tag << 2 | kind) << 3);
-    if (!fixed) {
-        sqe->fd = fd;
-        sqe->flags &= (uint8_t)~IOSQE_FIXED_FILE;
-    }
+    return ((uint64_t)tag << 2 | kind) << 3; /* a multiple of 8, as the ring wants it */
 }
 
 static struct ublksrv_io_cmd *put_command(struct ublk_queue *q, uint32_t command, enum kind kind,
@@ -57,7 +51,7 @@ static struct ublksrv_io_cmd *put_command(struct ublk_queue *q, uint32_t command
     if (q->shared->auto_register && kind == KIND_IO)
         sqe->addr = tag | UBLK_AUTO_BUF_REG_FALLBACK;
     *cmd = (struct ublksrv_io_cmd){.q_id = (uint16_t)q->id, .tag = (uint16_t)tag};
-    set_kind(q, sqe, kind, tag);
+    ring_set(sqe, &q->ring, q->user, make_data(kind, tag));
     return cmd;
 }
 
@@ -237,6 +231,7 @@ static bool finish_requests(struct ublk_queue *q)
 
 /* ---- waiting --------------------------------------------------------------------------- */
 
+/* Let the ring watch what the device waits for. */
 static void watch(struct ublk_queue *q, const struct blk_poll *p)
 {
     struct io_uring_sqe *sqe;
@@ -245,8 +240,8 @@ static void watch(struct ublk_queue *q, const struct blk_poll *p)
     if (q->poll_fd >= 0) {
         sqe = ring_sqe(&q->ring);
         io_uring_prep_rw(IORING_OP_POLL_REMOVE, sqe, -1, NULL, 0, 0);
-        sqe->addr = ((uint64_t)q->poll_number << 2 | KIND_POLL) << 3 | (unsigned)q->user;
-        sqe->user_data = (uint64_t)KIND_OTHER << 3 | (unsigned)q->user;
+        sqe->addr = make_data(KIND_POLL, q->poll_number) | (unsigned)q->user;
+        sqe->user_data = make_data(KIND_OTHER, 0) | (unsigned)q->user;
     }
     q->poll_fd = p->fd;
     q->poll_events = p->events;
@@ -254,7 +249,7 @@ static void watch(struct ublk_queue *q, const struct blk_poll *p)
         return;
     sqe = ring_sqe(&q->ring);
     io_uring_prep_poll_add(sqe, p->fd, (unsigned short)p->events);
-    set_kind(q, sqe, KIND_POLL, ++q->poll_number);
+    sqe->user_data = make_data(KIND_POLL, ++q->poll_number) | (unsigned)q->user;
 }
 
 /* Hand all entries to the kernel and wait: for requests, and for the device. */

@@ -1,7 +1,7 @@
 . "$(dirname "$0")/ublk_lib.sh"
 modprobe ublk_drv
 cd "$TMP" || exit 1
-seconds=${SOAK:+300} seconds=${seconds:-8}
+seconds=${SOAK:+300} seconds=${seconds:-5}
 
 # fio verifies what it wrote: its complaint is the reason of a failure.
 verify() { # WHAT WORDS...
