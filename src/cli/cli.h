@@ -85,8 +85,8 @@ int cli_failed(const struct cli *cli, const char *format, ...)
 /* blk_open() with the message printed: returns CLI_OK, CLI_FAILED or CLI_USAGE. */
 int cli_open(const struct cli *cli, const char *spec, unsigned flags, struct blk **dev);
 
-/* What servers share. Before any thread starts: SIGTERM, SIGINT and SIGHUP wait to be taken, and
- * SIGPIPE is ignored. */
+/* What servers share. Before any thread starts: SIGTERM, SIGINT and SIGHUP (unless it is
+ * ignored) wait to be taken, and SIGPIPE is ignored. */
 void cli_block_signals(void);
 
 /* What the stats filters of a stack counted, on standard error, each line behind name; nothing if

@@ -452,10 +452,12 @@ int ublk_event_fd(const struct ublk *u)
 int ublk_serve(struct ublk *u, struct blk_error *err)
 {
     sigset_t signals;
+    struct sigaction hangup;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGHUP);
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) /* nohup */
+        sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     struct pollfd p[] = {
         {.fd = u->shared.done_fd, .events = POLLIN},
