@@ -377,8 +377,8 @@ static const struct cli_option options[] = {
     {"depth", CLI_COUNT, "N", "requests in flight on each queue; 1 by default"},
     {"threads", CLI_COUNT, "N", "threads, each with its own queue; 1 by default"},
     {"time", CLI_TIME, "TIME",
-     "measured time of a job; 3s by default, less in the standard set, so that it ends in four "
-     "minutes"},
+     "measured time of a job; 3s by default, less in the standard set, so that it ends in about "
+     "six minutes"},
     {"count", CLI_COUNT, "N", "stop after so many requests instead"},
     {"total", CLI_SIZE, "SIZE", "stop after so many bytes instead"},
     {"warmup", CLI_TIME, "TIME", "time before the measured time; a tenth of it by default"},
