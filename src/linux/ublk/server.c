@@ -23,6 +23,7 @@
 enum {
     NODE_MS = 5000,     /* until udev has made a node ours */
     RECOVER_MS = 20000, /* until the kernel is done with a dead server */
+    DYING_MS = 5000,    /* until it takes note that it is dead */
     PAUSE_MS = 5,
 };
 
@@ -373,8 +374,8 @@ static int begin_recovery(struct ublk *u, struct ublksrv_ctrl_dev_info *info, st
             return error < 0 ? blk_error_set(err, error, "device %d cannot be recovered: %s", u->id,
                                              strerror(-error))
                              : 0;
-        bool alive = info->ublksrv_pid > 0 && kill(info->ublksrv_pid, 0) == 0;
-        if (info->state == UBLK_S_DEV_LIVE && alive)
+        /* One that was just killed takes a moment to die. */
+        if (info->state == UBLK_S_DEV_LIVE && base_now_ns() > end - (RECOVER_MS - DYING_MS) * MS)
             return blk_error_set(err, -EBUSY, "device %d is served, by process %d", u->id,
                                  info->ublksrv_pid);
         if (base_now_ns() > end)

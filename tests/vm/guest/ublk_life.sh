@@ -30,7 +30,10 @@ times=0
 for ((i = 0; i < 10; i++)); do
     pid=$(server 0)
     kill -9 "$pid"
-    "$ASHLAR" ublk recover survivor >path || break
+    if ! timeout 60 "$ASHLAR" ublk recover survivor >path; then
+        timeout 60 "$ASHLAR" ublk del survivor # else fio would wait for ever
+        break
+    fi
     [ "$(cat path)" = /dev/ublkb0 ] && [ "$(server 0)" != "$pid" ] && wait_for busy && times=$((times + 1))
 done
 check "killed and recovered ten times under load" test "$times" = 10
