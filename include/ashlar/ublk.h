@@ -82,7 +82,8 @@ ASHLAR_API int ublk_start(struct blk *dev, const struct ublk_config *config, str
                           struct blk_error *err);
 
 /* The same for the device id, whose server has died, and which was started with a recovery. All
- * but dev is as it was. Waits some seconds for the kernel to be done with the dead server. */
+ * but dev is as it was. Waits some seconds for the kernel to be done with the dead server. On
+ * an error the process should end: only then the device surely waits for another recovery. */
 ASHLAR_API int ublk_recover(struct blk *dev, int id, struct ublk **u, struct blk_error *err);
 
 /* "/dev/ublkb0", 0. */

@@ -211,6 +211,10 @@ static void delete_device(struct ublk *u)
 /* Nothing of it remains; a device that was to be recovered waits again. */
 static void undo(struct ublk *u)
 {
+    /* Threads of a recovery that failed hold commands that only the end of the process takes back
+     * from the kernel: they must not be waited for. */
+    if (u->recover && u->queues)
+        return;
     if (u->made && u->queues && !u->recover)
         ublk_control_stop(&u->control, u->id, false);
     free_parts(u);
