@@ -45,8 +45,8 @@ enum blk_driver_flag {
      * queue_open, and submits with blk_submit(). (Else the core opens it at the same depth, and
      * requests are passed on with blk_forward(), tag and all.) */
     BLK_DRIVER_OWN_CHILD_QUEUE = 4,
-    /* A filter that never reads or writes data: it may also pass on requests whose memory only the
-     * kernel can reach (zero copy of the ublk server). */
+    /* A filter that never reads or writes data: it may also pass on requests whose memory this
+     * program cannot touch, but the transport below can (zero copy). */
     BLK_DRIVER_NO_DATA = 8,
 };
 

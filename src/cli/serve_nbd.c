@@ -252,10 +252,8 @@ const struct cli_command cli_serve_nbd = {
     .summary = "serve devices to NBD clients (nbdcopy, qemu, nbd-client, fio)",
     .description =
         "Serves each DEVICE as an NBD export until SIGTERM, SIGINT or SIGHUP, then answers the "
-        "requests "
-        "in progress, flushes the devices and removes the socket. The exit code is 0 only if all "
-        "was "
-        "flushed. One line is printed when clients may connect: the URI for them.\n\n"
+        "requests in progress, flushes the devices and removes the socket. The exit code is 0 only "
+        "if all was flushed. One line is printed when clients may connect: the URI for them.\n\n"
         "An export is named like its file without the folder (disk.img), or like the scheme of its "
         "device (mem) where there is no file; a second of the same name gets '-2'. --export gives "
         "a name of your own. The first DEVICE is also the default export, for clients that ask "

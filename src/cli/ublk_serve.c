@@ -296,8 +296,9 @@ const struct cli_command cli_serve_ublk = {
     .summary = "make a device a disk of Linux, /dev/ublkbN",
     .description =
         "Makes DEVICE a block device of Linux by the kernel's ublk driver (module ublk_drv, Linux "
-        "6.0 or later), prints its path when it is ready, and serves it in the background. SIGTERM "
-        "or SIGINT to the server, or 'ashlar ublk del', end it: what the kernel caches is written "
+        "6.0 or later), prints its path when it is ready, and serves it in the background. "
+        "SIGTERM, SIGINT or SIGHUP to the server, or 'ashlar ublk del', end it: what the kernel "
+        "caches is written "
         "back, requests in flight are answered, DEVICE is flushed, and the disk is gone. Unmount "
         "it before.\n\n"
         "The server locks its memory, never waits for the kernel to free memory by writing, and "

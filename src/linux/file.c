@@ -44,7 +44,7 @@ struct file {
 };
 
 struct file_queue {
-    struct ring *ring; /* the offered one, or: */
+    struct ring *ring; /* the offered one, or own; NULL for files on tmpfs */
     struct ring own;
     int user; /* of the ring */
 };
@@ -89,6 +89,8 @@ static int open_queue(struct blk_queue *queue)
     const struct file *f = queue->dev->priv;
     struct file_queue *q = queue->priv;
     struct ring *offered = ring_offered();
+    if (f->in_memory)
+        return 0;
     if (offered && (q->user = ring_join(offered, entry_done, queue, f->fd)) >= 0) {
         q->ring = offered;
         return 0;
@@ -106,6 +108,8 @@ static int open_queue(struct blk_queue *queue)
 static void close_queue(struct blk_queue *queue)
 {
     struct file_queue *q = queue->priv;
+    if (!q->ring)
+        return;
     ring_leave(q->ring, q->user);
     if (q->ring == &q->own)
         ring_close(q->ring);
@@ -221,7 +225,7 @@ static int status(const struct file *f, struct blk_req *r)
 /* Who offered the ring submits what is in it, together with what it puts there itself. */
 static void submit_entries(struct file_queue *q)
 {
-    if (!q->ring->offered)
+    if (q->ring && !q->ring->offered)
         ring_submit(q->ring);
 }
 
@@ -300,6 +304,8 @@ static void progress(struct blk_queue *queue, int64_t timeout)
 {
     struct file_queue *q = queue->priv;
     uint64_t end = timeout > 0 ? base_now_ns() + (uint64_t)timeout : 0;
+    if (!q->ring)
+        return;
     submit_entries(q);
     ring_take(q->ring);
     submit_entries(q);
@@ -317,8 +323,8 @@ static void progress(struct blk_queue *queue, int64_t timeout)
 static void poll_ring(struct blk_queue *queue, struct blk_poll *poll)
 {
     const struct file_queue *q = queue->priv;
-    if (q->ring->offered)
-        return; /* its owner waits for the ring anyway */
+    if (!q->ring || q->ring->offered)
+        return; /* nothing to wait for, or its owner waits for the ring anyway */
     poll->fd = q->ring->uring.ring_fd;
     poll->events = POLLIN;
     if (io_uring_sq_ready(&q->ring->uring) || io_uring_cq_ready(&q->ring->uring))
@@ -331,14 +337,15 @@ static void buf_register(struct blk_queue *queue, void *memory, size_t size)
 {
     const struct file *f = queue->dev->priv;
     struct file_queue *q = queue->priv;
-    if (f->buffers)
+    if (q->ring && f->buffers)
         ring_buffer_add(q->ring, memory, size);
 }
 
 static void buf_unregister(struct blk_queue *queue, void *memory)
 {
     struct file_queue *q = queue->priv;
-    ring_buffer_remove(q->ring, memory);
+    if (q->ring)
+        ring_buffer_remove(q->ring, memory);
 }
 
 static const struct blk_option file_options[] = {

@@ -141,12 +141,6 @@ void ring_wait(struct ring *r, int64_t timeout)
         io_uring_submit_and_wait_timeout(&r->uring, &cqe, 1, &t, NULL);
 }
 
-bool ring_has_work(struct ring *r)
-{
-    unsigned flags = __atomic_load_n(r->uring.sq.kflags, __ATOMIC_RELAXED);
-    return flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW) || io_uring_cq_ready(&r->uring);
-}
-
 /* ---- buffers --------------------------------------------------------------------------- */
 
 static void set_entry(struct ring *r, unsigned i, struct iovec v)

@@ -80,9 +80,6 @@ bool ring_take(struct ring *ring);
 /* Submit, and wait until something completed or the time (ns; negative: forever) has passed. */
 void ring_wait(struct ring *ring, int64_t timeout);
 
-/* Whether the kernel has work for this thread, or completions are there: a look without a call. */
-bool ring_has_work(struct ring *ring);
-
 void ring_buffer_add(struct ring *ring, void *memory, size_t size);
 void ring_buffer_remove(struct ring *ring, void *memory);
 struct ring_buffer ring_buffer_find(struct ring *ring, void *memory, size_t size);

@@ -140,29 +140,30 @@ void ublk_delete_unfinished(pid_t pid)
     free(ids);
 }
 
+static int resize(struct ublk_control *c, int id, uint64_t size, struct blk_error *err)
+{
+    struct ublksrv_ctrl_dev_info d;
+    struct ublk_params p;
+    int error = ublk_control_get(c, id, &d);
+    if (error >= 0 && !(c->features & UBLK_F_UPDATE_SIZE))
+        return blk_error_set(err, -EOPNOTSUPP,
+                             "this kernel cannot resize ublk devices; it takes Linux 6.16");
+    if (error >= 0)
+        error = ublk_control_get_params(c, id, &p);
+    if (error >= 0 && (!size || size % (UINT64_C(1) << (p.basic.logical_bs_shift & 31))))
+        return blk_error_set(err, -EINVAL, "the size must be a multiple of the block size");
+    if (error >= 0)
+        error = ublk_control_do(c, id, UBLK_U_CMD_UPDATE_SIZE, size / 512);
+    return error < 0 ? device_error(id, error, err) : 0;
+}
+
 int ublk_resize(int id, uint64_t size, struct blk_error *err)
 {
     struct ublk_control c;
-    struct ublksrv_ctrl_dev_info d;
-    struct ublk_params p;
     int error = ublk_control_open(&c, err);
     if (error < 0)
         return error;
-    error = ublk_control_get(&c, id, &d);
-    if (error >= 0 && !(c.features & UBLK_F_UPDATE_SIZE)) {
-        ublk_control_close(&c);
-        return blk_error_set(err, -EOPNOTSUPP,
-                             "this kernel cannot resize ublk devices; it takes "
-                             "Linux 6.16");
-    }
-    if (error >= 0)
-        error = ublk_control_get_params(&c, id, &p);
-    if (error >= 0 && (!size || size % (UINT64_C(1) << (p.basic.logical_bs_shift & 31)))) {
-        ublk_control_close(&c);
-        return blk_error_set(err, -EINVAL, "the size must be a multiple of the block size");
-    }
-    if (error >= 0)
-        error = ublk_control_do(&c, id, UBLK_U_CMD_UPDATE_SIZE, size / 512);
+    error = resize(&c, id, size, err);
     ublk_control_close(&c);
-    return error < 0 ? device_error(id, error, err) : 0;
+    return error;
 }

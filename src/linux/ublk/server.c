@@ -95,7 +95,6 @@ static int add_device(struct ublk *u, const struct ublk_config *c, struct blk_er
     uint64_t wanted = ublk_mode_flags(c->mode, u->control.features) |
                       ublk_recovery_flags(c->recovery) |
                       (c->unprivileged ? UBLK_F_UNPRIVILEGED_DEV : 0);
-    uint64_t needed = wanted;
     struct ublksrv_ctrl_dev_info info = {
         .dev_id = (uint32_t)c->id,
         .nr_hw_queues = (uint16_t)c->queues,
@@ -118,11 +117,11 @@ static int add_device(struct ublk *u, const struct ublk_config *c, struct blk_er
         return blk_error_set(err, -EINVAL,
                              "an unprivileged device is one of a user without "
                              "CAP_SYS_ADMIN; this one has it");
-    if ((info.flags & needed) != needed)
+    if ((info.flags & wanted) != wanted)
         return blk_error_set(err, -EOPNOTSUPP,
                              "this kernel (or an unprivileged device) has not: "
                              "%s",
-                             ublk_feature_name((unsigned)__builtin_ctzll(needed & ~info.flags)));
+                             ublk_feature_name((unsigned)__builtin_ctzll(wanted & ~info.flags)));
     return 0;
 }
 
@@ -165,18 +164,26 @@ static int start_queues(struct ublk *u, struct blk_error *err)
     if (!u->queues || u->shared.done_fd < 0)
         return blk_error_set(err, -ENOMEM, "out of memory");
     int error = 0;
-    unsigned i = 0;
-    for (; error == 0 && i < u->queue_count; i++) {
+    unsigned started = 0, failed = 0;
+    for (unsigned i = 0; error == 0 && i < u->queue_count; i++) {
         struct ublk_queue *q = &u->queues[i];
         q->shared = &u->shared;
         q->id = i;
         if (ublk_control_affinity(&u->control, u->id, i, &q->cpus) < 0)
             CPU_ZERO(&q->cpus);
         error = ublk_queue_start(q);
+        started += error == 0;
+        failed = i;
     }
-    for (i = 0; error == 0 && i < u->queue_count; i++)
-        error = ublk_queue_wait_ready(&u->queues[i]);
-    return error < 0 ? blk_error_set(err, error, "queue %u cannot be started: %s", i - 1,
+    /* Wait for all, also after an error: commands that come after a stop would never end. */
+    for (unsigned i = 0; i < started; i++) {
+        int how = ublk_queue_wait_ready(&u->queues[i]);
+        if (how < 0 && error == 0) {
+            error = how;
+            failed = i;
+        }
+    }
+    return error < 0 ? blk_error_set(err, error, "queue %u cannot be started: %s", failed,
                                      strerror(-error))
                      : 0;
 }
@@ -303,7 +310,8 @@ static int about(const struct blk *dev, struct blk_error *err, int error)
     return error;
 }
 
-static int finish_start(struct ublk *u)
+/* It is there. Its node may have to become its owner's still. */
+static void finish_start(struct ublk *u)
 {
     snprintf(u->path, sizeof(u->path), "/dev/ublkb%d", u->id);
     if (u->control.unprivileged) {
@@ -311,7 +319,6 @@ static int finish_start(struct ublk *u)
         if (fd >= 0)
             close(fd);
     }
-    return 0;
 }
 
 static int start(struct ublk *u, struct blk *dev, struct ublk_config *c, struct blk_error *err)
@@ -342,7 +349,8 @@ static int start(struct ublk *u, struct blk *dev, struct ublk_config *c, struct 
     if (error < 0)
         return blk_error_set(err, error, "the kernel does not start the device: %s",
                              strerror(-error));
-    return finish_start(u);
+    finish_start(u);
+    return 0;
 }
 
 int ublk_start(struct blk *dev, const struct ublk_config *config, struct ublk **out,
@@ -363,7 +371,7 @@ int ublk_start(struct blk *dev, const struct ublk_config *config, struct ublk **
 /* Tell the kernel that we take over. It is busy until the last of the dead server is gone. */
 static int begin_recovery(struct ublk *u, struct ublksrv_ctrl_dev_info *info, struct blk_error *err)
 {
-    uint64_t end = base_now_ns() + RECOVER_MS * MS;
+    const uint64_t begin = base_now_ns();
     for (;;) {
         int error = ublk_control_get(&u->control, u->id, info);
         if (error < 0)
@@ -374,15 +382,21 @@ static int begin_recovery(struct ublk *u, struct ublksrv_ctrl_dev_info *info, st
                                  "without, or has ended",
                                  u->id);
         error = ublk_control_do(&u->control, u->id, UBLK_U_CMD_START_USER_RECOVERY, 0);
+        if (error == -EINVAL)
+            return blk_error_set(err, error,
+                                 "device %d cannot be recovered: an earlier recovery failed "
+                                 "half-way; delete it",
+                                 u->id);
         if (error != -EBUSY)
             return error < 0 ? blk_error_set(err, error, "device %d cannot be recovered: %s", u->id,
                                              strerror(-error))
                              : 0;
+        uint64_t waited = base_now_ns() - begin;
         /* One that was just killed takes a moment to die. */
-        if (info->state == UBLK_S_DEV_LIVE && base_now_ns() > end - (RECOVER_MS - DYING_MS) * MS)
+        if (info->state == UBLK_S_DEV_LIVE && waited > DYING_MS * MS)
             return blk_error_set(err, -EBUSY, "device %d is served, by process %d", u->id,
                                  info->ublksrv_pid);
-        if (base_now_ns() > end)
+        if (waited > RECOVER_MS * MS)
             return blk_error_set(err, -EBUSY, "device %d is still busy with its last server",
                                  u->id);
         base_sleep_until_ns(base_now_ns() + PAUSE_MS * MS);
@@ -399,19 +413,20 @@ static int recover(struct ublk *u, struct blk *dev, struct blk_error *err)
         error = ublk_control_get_params(&u->control, u->id, &params);
     if (error < 0)
         return blk_error_set(err, error, "device %d: %s", u->id, strerror(-error));
+    ublk_info_set(&shown, &info, NULL);
     error = ublk_params_match(dev, &params, err);
+    if (error == 0 && shown.mode == UBLK_MODE_ZERO_COPY && !ublk_queue_zero_copy(dev))
+        error = blk_error_set(err, -EINVAL, "cannot do zero copy, with which it was started");
+    /* What can be told before must be: the kernel does not forget a recovery that began. */
     if (error == 0)
         error = begin_recovery(u, &info, err);
     if (error < 0)
         return error;
-    ublk_info_set(&shown, &info, NULL);
     u->queue_count = shown.queues;
     u->shared.depth = shown.depth;
     u->shared.max_io = shown.max_io;
     u->made = true;
     set_shared(u, dev, shown.mode, info.flags);
-    if (shown.mode == UBLK_MODE_ZERO_COPY && !ublk_queue_zero_copy(dev))
-        return blk_error_set(err, -EINVAL, "cannot do zero copy, with which it was started");
     error = open_char(u, err);
     if (error == 0)
         error = start_queues(u, err);
@@ -421,7 +436,8 @@ static int recover(struct ublk *u, struct blk *dev, struct blk_error *err)
     if (error < 0)
         return blk_error_set(err, error, "the kernel does not end the recovery: %s",
                              strerror(-error));
-    return finish_start(u);
+    finish_start(u);
+    return 0;
 }
 
 int ublk_recover(struct blk *dev, int id, struct ublk **out, struct blk_error *err)

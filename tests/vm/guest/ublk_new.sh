@@ -43,6 +43,12 @@ check "a slice: read" cmp -n 33554432 -i 1048576:0 data /dev/ublkb0
 serve "cache?size=8M,file:disk/image" >/dev/null
 check "a cache looks at data: no zero copy" test "$(value 0 mode)" = copy
 "$ASHLAR" ublk del 0
+head -c 16M data >/dev/shm/file
+serve file:/dev/shm/file >/dev/null
+check "a file on tmpfs: no zero copy" test "$(value 0 mode)" = copy
+check "a file on tmpfs: read" cmp -n 16777216 data /dev/ublkb0
+"$ASHLAR" ublk del 0
+check_fails "nor when asked" 2 'not on tmpfs' "$ASHLAR" serve ublk file:/dev/shm/file --mode zero-copy
 serve mem:64M >/dev/null
 check "nor memory" test "$(value 0 mode)" = copy
 "$ASHLAR" ublk del 0
@@ -71,6 +77,9 @@ for ((i = 0; i < 3; i++)); do
     "$ASHLAR" ublk recover 0 >/dev/null && times=$((times + 1))
     sleep 1
 done
+kill -9 "$(server 0)"
+check_fails "not with a device that has no zero copy" 1 'cannot do zero copy' "$ASHLAR" ublk recover 0 mem:64M
+check "but then with the right one" "$ASHLAR" ublk recover 0
 check "zero copy, killed and recovered three times" test $times = 3
 check "it is zero copy again" test "$(value 0 mode)" = zero-copy
 wait %1

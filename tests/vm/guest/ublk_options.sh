@@ -142,6 +142,10 @@ check "ends it well, too" test $? -eq 0
 check_fails "a start that fails late" 1 'out of memory' strace -f -qq -o /dev/null \
     -e trace=eventfd2 -e inject=eventfd2:error=EMFILE "$ASHLAR" serve ublk mem:16M
 check "leaves nothing" no_nodes
+check_fails "queues that cannot be started" 1 'queue 0 cannot be started: Cannot allocate' timeout 60 \
+    strace -f -qq -o /dev/null -e trace=io_uring_register \
+    -e inject=io_uring_register:error=ENOMEM "$ASHLAR" serve ublk mem:16M
+check "leave nothing" no_nodes
 strace -f -qq -o /dev/null -e trace=eventfd2 -e inject=eventfd2:signal=SIGKILL \
     "$ASHLAR" serve ublk mem:16M >killed.out 2>killed.err
 check "a start that is killed fails" grep -q 'ended by signal 9' killed.err
