@@ -1,0 +1,90 @@
+/* bpf/vm.h: programs and runs from inside: what verifier, interpreter and compiler share. */
+#ifndef BPF_VM_H
+#define BPF_VM_H
+
+#include "bpf/code.h"
+
+/*
+ * The arena, as addresses of the program. First what is read-only, then what may be written:
+ *
+ *   BPF_ADDRESS   rodata | read-only regions | data | writable regions | stack   end
+ *                                            ^ write_start
+ *
+ * Each span starts on a page, and is followed by at least BPF_GAP bytes that belong to none. A
+ * checked program may reach all of [BPF_ADDRESS, end) with loads and [write_start, end) with
+ * stores: one comparison each. Only the strict interpreter, for tests, also refuses the gaps.
+ */
+#define BPF_GAP 64
+
+enum { BPF_SPAN_RODATA, BPF_SPAN_DATA, BPF_SPAN_STACK, BPF_SPAN_REGION /* and on */ };
+#define BPF_MAX_SPANS (BPF_SPAN_REGION + BPF_MAX_REGIONS)
+
+struct bpf_span {
+    const char *name;
+    uint64_t start; /* address */
+    uint64_t size;
+    bool writable;
+};
+
+struct bpf_layout {
+    struct bpf_span spans[BPF_MAX_SPANS];
+    unsigned count;
+    uint64_t write_start, end;
+};
+
+struct bpf_prog {
+    struct bpf_code code; /* its own copy */
+    const struct bpf_environment *environment;
+    struct bpf_layout layout;
+    uint32_t entry; /* first instruction */
+    bool verified;
+    struct bpf_jit *jit; /* NULL: interpreted */
+};
+
+/*
+ * One run. Time is counted in ticks, one an instruction, taken off in advance where a program can
+ * go on for long: at a backward jump from instruction j to t, j - t + 1; at a call of a local
+ * function, the number of its instructions. (So straight code is counted exactly, and what a
+ * forward jump passes over counts too.) When ticks goes below 0, bpf_vm_tick() looks at budget,
+ * deadline and cancellation, and gives the next slice, or ends the run.
+ */
+struct bpf_vm {
+    /* The compiler's code knows the offsets of these. */
+    uint8_t *memory; /* of the arena: address a is at memory[a - BPF_ADDRESS] */
+    int64_t ticks;   /* left of this slice */
+    int32_t error;   /* set by helpers: the run ends */
+    uint32_t fault;  /* the instruction where the run failed */
+
+    const struct bpf_prog *prog;
+    void *user;
+    uint64_t slice; /* what ticks was set to last */
+    uint64_t spent; /* ticks of earlier slices */
+    uint64_t budget;
+    uint64_t deadline; /* base_now_ns(); BPF_UNLIMITED */
+    uint32_t cancel;   /* atomic */
+    char failure[256];
+};
+
+/* ticks is below 0: 0 if the run goes on (ticks is positive again), else -ETIME or -ECANCELED,
+ * also in vm->error. */
+int bpf_vm_tick(struct bpf_vm *vm);
+
+/* Interpreter: run until exit; 0 with *r0, or a negative errno with vm->fault set. */
+enum bpf_check {
+    BPF_CHECK_NONE,   /* verified */
+    BPF_CHECK_ARENA,  /* checked */
+    BPF_CHECK_STRICT, /* for tests: each access within one span, writable if it stores */
+};
+int bpf_interpret(struct bpf_vm *vm, enum bpf_check check, uint64_t *r0);
+
+/* Compiler. NULL: none for this machine, or no memory; the interpreter does it then. */
+struct bpf_jit *bpf_jit_compile(const struct bpf_prog *prog);
+void bpf_jit_free(struct bpf_jit *jit);
+int bpf_jit_run(struct bpf_vm *vm, uint64_t *r0);
+
+/* Verifier: 0, -EACCES with the reason in the log, or -ENOMEM. limit: instructions to look at. */
+int bpf_verify(const struct bpf_prog *prog, uint64_t limit, struct bpf_log *log);
+
+const struct bpf_helper *bpf_helper_find(const struct bpf_environment *environment, uint64_t id);
+
+#endif
