@@ -39,9 +39,24 @@ struct bpf_line {
     const char *text; /* "" if unknown */
 };
 
+/* Programs share the code of their module: it goes with the last of them. */
 struct bpf_module {
     struct bpf_code code;
+    uint32_t programs; /* atomic */
 };
+
+/* Where a local call at `insn` goes, or which function a LDDW there names; as in the kernel, both
+ * are relative to the next slot. */
+static inline uint32_t bpf_code_target(const struct bpf_code *code, uint32_t insn)
+{
+    return insn + 1 + (uint32_t)code->insns[insn].imm;
+}
+
+/* The register of a callx: clang before 19 had it in imm. */
+static inline unsigned bpf_callx_register(const struct bpf_insn *insn)
+{
+    return insn->imm ? (unsigned)insn->imm : insn->dst;
+}
 
 /* Which function an instruction is in; NULL if it is past the end. */
 const struct bpf_function_info *bpf_code_function(const struct bpf_code *code, uint32_t insn);
@@ -63,7 +78,7 @@ int bpf_code_check(const struct bpf_code *code, struct bpf_log *log);
 #define BPF_TEXT_SIZE 96
 void bpf_insn_text(const struct bpf_code *code, uint32_t insn, char text[BPF_TEXT_SIZE]);
 
-/* Append to a log; it may be NULL. */
+/* Append to a log, which may be NULL. The format ends with a newline where the line ends. */
 void bpf_log_add(struct bpf_log *log, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

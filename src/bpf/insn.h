@@ -61,7 +61,7 @@ enum bpf_jump {
     BPF_JNE = 0x50,
     BPF_JSGT = 0x60,
     BPF_JSGE = 0x70,
-    BPF_CALL = 0x80, /* src 0: helper imm; src 1: local function at pc + imm; X: callx */
+    BPF_CALL = 0x80, /* src 0: helper imm; src 1: local function, bpf_code_target(); X: callx */
     BPF_EXIT = 0x90,
     BPF_JLT = 0xa0,
     BPF_JLE = 0xb0,
@@ -92,7 +92,7 @@ enum bpf_atomic {
 /* src of LDDW (RFC 9669, section 5.4, table 12). The loader leaves only these. */
 enum {
     BPF_LDDW_NUMBER = 0,
-    BPF_LDDW_FUNCTION = 4, /* the function at pc + imm, for callx. (The value is
+    BPF_LDDW_FUNCTION = 4, /* the function at bpf_code_target(), for callx. (The value is
                               BPF_CODE_ADDRESS + its first instruction.) */
     BPF_LDDW_GLOBAL = 6,   /* byte `imm of the second slot` of global section imm */
 };
