@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/util.h"
+
 struct bpf_insn {
     uint8_t opcode;
     uint8_t dst : 4; /* little-endian layout: the low half of the second byte */
@@ -12,6 +14,18 @@ struct bpf_insn {
     int16_t offset;
     int32_t imm;
 };
+
+#define BPF_INSN_SIZE 8
+
+/* From the bytes of a file, little-endian. */
+static inline struct bpf_insn bpf_insn_read(const uint8_t *p)
+{
+    return (struct bpf_insn){.opcode = p[0],
+                             .dst = p[1] & 15u,
+                             .src = (p[1] >> 4) & 15u,
+                             .offset = (int16_t)(p[2] | p[3] << 8),
+                             .imm = (int32_t)load_le32(p + 4)};
+}
 
 #define BPF_REGISTERS 11 /* r0 to r10 */
 #define BPF_FP        10 /* r10, the frame pointer: the end of this function's stack */

@@ -78,8 +78,8 @@ struct bpf_vm {
     char failure[256];
 };
 
-/* ticks is below 0: 0 if the run goes on (ticks is not below 0 any more), else -ETIME or -ECANCELED,
- * also in vm->error. */
+/* ticks is below 0: 0 if the run goes on (ticks is not below 0 any more), else -ETIME or
+ * -ECANCELED, also in vm->error. */
 int bpf_vm_tick(struct bpf_vm *vm);
 
 /* Interpreter: run until exit; 0 with *r0, or a negative errno with vm->fault set. */
@@ -89,6 +89,10 @@ enum bpf_check {
     BPF_CHECK_STRICT, /* for tests: each access within one span, writable if it stores */
 };
 int bpf_interpret(struct bpf_vm *vm, enum bpf_check check, uint64_t *r0);
+
+/* The code as the interpreter wants it (ops.h), one for each instruction; NULL: no memory. Freed
+ * with base_free(). */
+struct bpf_op *bpf_decode(const struct bpf_prog *prog);
 
 /* bpf_vm_run() in the interpreter with this check, for tests. The program was opened for
  * BPF_ENGINE_INTERP. */
@@ -106,6 +110,13 @@ int bpf_jit_run(struct bpf_vm *vm, uint64_t *r0);
 /* Verifier: 0, -EACCES with the reason in the log, or -ENOMEM. limit: instructions to look at. */
 int bpf_verify(const struct bpf_prog *prog, uint64_t limit, struct bpf_log *log);
 
+/* Whether an environment makes sense: 0, or -EINVAL with the reason. */
+int bpf_environment_check(const struct bpf_environment *environment, struct bpf_log *log);
 const struct bpf_helper *bpf_helper_find(const struct bpf_environment *environment, uint64_t id);
+
+/* 0 or -E2BIG. */
+int bpf_layout_init(struct bpf_layout *layout, const struct bpf_code *code,
+                    const struct bpf_environment *environment, struct bpf_log *log);
+uint64_t bpf_layout_gap_end(const struct bpf_span *span);
 
 #endif
