@@ -19,6 +19,8 @@ struct bpf_code {
     uint64_t rodata_size;
     uint8_t *data; /* .data and, as zeroes at its end, .bss */
     uint64_t data_size;
+    struct bpf_pointer *pointers; /* globals that hold addresses */
+    uint32_t pointer_count;
 
     struct bpf_line *lines; /* in the order of insn; may be none */
     uint32_t line_count;
@@ -30,6 +32,16 @@ struct bpf_function_info {
     const char *name;      /* never NULL */
     bool global;           /* binding */
 };
+
+/* 8 bytes of a global that hold an address, which depends on where the globals are: a table of
+ * strings, or of functions. */
+struct bpf_pointer {
+    uint64_t offset; /* of the 8 bytes, in their section */
+    uint8_t section; /* BPF_GLOBAL_RODATA, BPF_GLOBAL_DATA */
+    uint8_t target;  /* the same, or BPF_POINTER_FUNCTION */
+    uint64_t value;  /* offset in the target; of a function, its first instruction */
+};
+enum { BPF_POINTER_FUNCTION = 2 };
 
 /* From this instruction on, until the next line. */
 struct bpf_line {
@@ -57,6 +69,10 @@ static inline unsigned bpf_callx_register(const struct bpf_insn *insn)
 {
     return insn->imm ? (unsigned)insn->imm : insn->dst;
 }
+
+/* Write the pointers of globals into a copy of them that programs see at these addresses. */
+void bpf_code_set_pointers(const struct bpf_code *code, uint8_t *rodata, uint64_t rodata_address,
+                           uint8_t *data, uint64_t data_address);
 
 /* Which function an instruction is in; NULL if it is past the end. */
 const struct bpf_function_info *bpf_code_function(const struct bpf_code *code, uint32_t insn);
