@@ -19,7 +19,7 @@ struct bpf_code {
     uint64_t rodata_size;
     uint8_t *data; /* .data and, as zeroes at its end, .bss */
     uint64_t data_size;
-    struct bpf_pointer *pointers; /* globals that hold addresses */
+    struct bpf_pointer *pointers; /* in globals */
     uint32_t pointer_count;
 
     struct bpf_line *lines; /* in the order of insn; may be none */
@@ -33,15 +33,15 @@ struct bpf_function_info {
     bool global;           /* binding */
 };
 
-/* 8 bytes of a global that hold an address, which depends on where the globals are: a table of
- * strings, or of functions. */
+/* 8 bytes of a global that hold the address of a global, as a table of strings does. They are 0
+ * here, for where globals are depends on the environment. (Addresses of functions are known, and
+ * stand where they belong.) */
 struct bpf_pointer {
     uint64_t offset; /* of the 8 bytes, in their section */
+    uint64_t value;  /* offset in the section that they point to */
     uint8_t section; /* BPF_GLOBAL_RODATA, BPF_GLOBAL_DATA */
-    uint8_t target;  /* the same, or BPF_POINTER_FUNCTION */
-    uint64_t value;  /* offset in the target; of a function, its first instruction */
+    uint8_t target;  /* the same */
 };
-enum { BPF_POINTER_FUNCTION = 2 };
 
 /* From this instruction on, until the next line. */
 struct bpf_line {
