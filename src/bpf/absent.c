@@ -34,3 +34,9 @@ ABSENT void bpf_insn_text(const struct bpf_code *code, uint32_t insn, char text[
 {
     snprintf(text, BPF_TEXT_SIZE, "opcode 0x%02x", code->insns[insn].opcode);
 }
+
+ABSENT void bpf_code_set_pointers(const struct bpf_code *code, uint8_t *rodata,
+                                  uint64_t rodata_address, uint8_t *data, uint64_t data_address)
+{
+    (void)code, (void)rodata, (void)rodata_address, (void)data, (void)data_address;
+}

@@ -192,6 +192,11 @@ static int check_jump(const struct check *c, uint32_t i)
 
 /* ---- loads and stores ------------------------------------------------------------------- */
 
+static uint64_t section_size(const struct bpf_code *code, unsigned section)
+{
+    return section == BPF_GLOBAL_DATA ? code->data_size : code->rodata_size;
+}
+
 static int check_lddw(const struct check *c, uint32_t i)
 {
     const struct bpf_insn *insn = &c->code->insns[i], *second = insn + 1;
@@ -340,10 +345,27 @@ static int check_functions(const struct bpf_code *code, struct bpf_log *log)
     return 0;
 }
 
+static int check_pointers(const struct bpf_code *code, struct bpf_log *log)
+{
+    for (uint32_t i = 0; i < code->pointer_count; i++) {
+        const struct bpf_pointer *p = &code->pointers[i];
+        if (p->section > BPF_GLOBAL_DATA || p->target > BPF_GLOBAL_DATA ||
+            !range_ok(p->offset, 8, section_size(code, p->section)) ||
+            p->value > section_size(code, p->target)) {
+            bpf_log_add(log, "the address at byte %llu of globals is out of place\n",
+                        (unsigned long long)p->offset);
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
 int bpf_code_check(const struct bpf_code *code, struct bpf_log *log)
 {
     struct check c = {.code = code, .log = log};
     int error = check_functions(code, log);
+    if (error == 0)
+        error = check_pointers(code, log);
     for (uint32_t i = 0; i < code->function_count && error == 0; i++) {
         c.function = &code->functions[i];
         error = check_function(&c);

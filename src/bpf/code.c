@@ -68,6 +68,7 @@ void bpf_module_close(struct bpf_module *module)
     base_free(code->functions);
     base_free(code->rodata);
     base_free(code->data);
+    base_free(code->pointers);
     base_free(code->lines);
     base_free(code->strings);
     base_free(module);

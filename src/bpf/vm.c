@@ -18,10 +18,16 @@ static uint8_t *at(struct bpf_vm *vm, uint64_t address)
     return vm->memory + (address - BPF_ADDRESS);
 }
 
-static void load_globals(struct bpf_vm *vm, unsigned index, const uint8_t *bytes, uint64_t size)
+static void load_globals(struct bpf_vm *vm)
 {
-    if (size)
-        memcpy(at(vm, vm->prog->layout.spans[index].start), bytes, size);
+    const struct bpf_code *code = &vm->prog->code;
+    const uint64_t rodata = vm->prog->layout.spans[BPF_SPAN_RODATA].start;
+    const uint64_t data = vm->prog->layout.spans[BPF_SPAN_DATA].start;
+    if (code->rodata_size)
+        memcpy(at(vm, rodata), code->rodata, code->rodata_size);
+    if (code->data_size)
+        memcpy(at(vm, data), code->data, code->data_size);
+    bpf_code_set_pointers(code, at(vm, rodata), rodata, at(vm, data), data);
 }
 
 int bpf_vm_open(const struct bpf_prog *prog, void *user, struct bpf_vm **vm)
@@ -37,7 +43,6 @@ int bpf_vm_open(const struct bpf_prog *prog, void *user, struct bpf_vm **vm)
     }
     v->prog = prog;
     v->user = user;
-    load_globals(v, BPF_SPAN_RODATA, prog->code.rodata, prog->code.rodata_size);
     *vm = v;
     return 0;
 }
@@ -84,7 +89,7 @@ static void reset_memory(struct bpf_vm *vm)
 {
     const struct bpf_layout *l = &vm->prog->layout;
     const struct bpf_span *stack = &l->spans[BPF_SPAN_STACK];
-    load_globals(vm, BPF_SPAN_DATA, vm->prog->code.data, vm->prog->code.data_size);
+    load_globals(vm);
     memset(at(vm, stack->start), 0, stack->size);
     for (unsigned i = 0; i < l->count && !vm->prog->verified; i++) {
         const uint64_t end = l->spans[i].start + l->spans[i].size;
