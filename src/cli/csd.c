@@ -1,0 +1,625 @@
+/* ashlar csd run PROGRAM.o DEVICE, ashlar csd verify PROGRAM.o */
+#include <ashlar/csd.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <ashlar/blk_driver.h>
+
+#include "base/platform.h"
+#include "base/util.h"
+#include "cli/cli.h"
+
+#define MAX_PROGRAM (UINT64_C(64) << 20)
+#define LOG_SIZE    (1u << 20)
+
+struct job {
+    struct cli *cli;
+    struct bpf_log log;
+    struct bpf_module *module;
+    struct blk *dev;
+    struct csd *csd;
+    struct csd_program *program;
+    struct csd_call call;
+    uint8_t arg[CSD_MAX_ARG + 1];
+    FILE *out;
+    int out_error;
+};
+
+/* ---- the program ------------------------------------------------------------------------- */
+
+static int read_module(struct job *job, const char *path)
+{
+    struct cli *cli = job->cli;
+    FILE *f = fopen(path, "rbe");
+    if (!f)
+        return cli_failed(cli, "%s: %s", path, strerror(errno));
+    char *text = NULL;
+    size_t size = 0, n;
+    char part[65536];
+    FILE *memory = open_memstream(&text, &size);
+    while (memory && (n = fread(part, 1, sizeof(part), f)) > 0 && size <= MAX_PROGRAM) {
+        fwrite(part, 1, n, memory);
+        fflush(memory);
+    }
+    const bool failed = ferror(f) || !memory || fclose(memory);
+    fclose(f);
+    int code = CLI_OK;
+    if (failed)
+        code = cli_failed(cli, "%s: cannot be read", path);
+    else if (size > MAX_PROGRAM)
+        code = cli_failed(cli, "%s: is larger than %" PRIu64 " bytes", path, MAX_PROGRAM);
+    else if (bpf_module_open(text, size, &job->module, &job->log) < 0)
+        code = cli_failed(cli, "%s: not a program that can be loaded: %s", path, job->log.text);
+    free(text);
+    return code;
+}
+
+static enum bpf_verify how_verified(const struct cli *cli)
+{
+    const char *how = cli_text(cli, "verify", "auto");
+    return !strcmp(how, "require")   ? BPF_VERIFY_REQUIRE
+           : !strcmp(how, "checked") ? BPF_VERIFY_CHECKED
+                                     : BPF_VERIFY_AUTO;
+}
+
+static struct bpf_options bpf_options(const struct cli *cli, enum bpf_verify verify)
+{
+    return (struct bpf_options){
+        .verify = verify,
+        .engine = cli_flag(cli, "interp") ? BPF_ENGINE_INTERP
+                  : cli_flag(cli, "jit")  ? BPF_ENGINE_JIT
+                                          : BPF_ENGINE_AUTO,
+        .function = cli_text(cli, "function", NULL),
+    };
+}
+
+static int refused(const struct job *job, int error)
+{
+    const char *name = job->cli->operand[0];
+    fputs(job->log.text, stderr);
+    return error == -EACCES ? cli_failed(job->cli, "%s: rejected", name)
+                            : cli_failed(job->cli, "%s: %s", name, strerror(-error));
+}
+
+static int load(struct job *job)
+{
+    const struct cli *cli = job->cli;
+    const struct csd_load_options options = {
+        .bpf = bpf_options(cli, how_verified(cli)),
+        .memory = cli_number(cli, "mem", 0),
+    };
+    const int error = csd_load(job->csd, job->module, &options, &job->program, &job->log);
+    return error < 0 ? refused(job, error) : CLI_OK;
+}
+
+/* ---- arguments ---------------------------------------------------------------------------- */
+
+/* A number of so many bytes, little-endian. */
+static int put_number(struct job *job, const char *text, unsigned bytes)
+{
+    char *end;
+    errno = 0;
+    const bool negative = *text == '-';
+    const uint64_t value = negative ? (uint64_t)strtoll(text, &end, 0) : strtoull(text, &end, 0);
+    const int64_t low = -(INT64_C(1) << (bytes * 8 - 1));
+    const bool fits = bytes == 8 || (negative ? (int64_t)value >= low : !(value >> (bytes * 8)));
+    if (errno || !*text || *end || !fits)
+        return cli_usage(job->cli, "--arg: '%s' is no number of %u bytes", text, bytes);
+    for (unsigned i = 0; i < bytes && job->call.arg_size < CSD_MAX_ARG; i++)
+        job->arg[job->call.arg_size++] = (uint8_t)(value >> (8 * i));
+    return CLI_OK;
+}
+
+static int put_bytes(struct job *job, const char *text, size_t len)
+{
+    if (len > CSD_MAX_ARG - job->call.arg_size)
+        return cli_usage(job->cli, "--arg: more than %d bytes", CSD_MAX_ARG);
+    memcpy(job->arg + job->call.arg_size, text, len);
+    job->call.arg_size += len;
+    return CLI_OK;
+}
+
+static int put_arg(struct job *job, const char *text)
+{
+    static const struct {
+        const char *name;
+        unsigned bytes;
+    } kinds[] = {{"u8:", 1},  {"u16:", 2}, {"u32:", 4}, {"u64:", 8},
+                 {"i32:", 4}, {"i64:", 8}, {"text:", 0}};
+    for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
+        const size_t len = strlen(kinds[i].name);
+        if (!strncmp(text, kinds[i].name, len))
+            return kinds[i].bytes ? put_number(job, text + len, kinds[i].bytes)
+                                  : put_bytes(job, text + len, strlen(text + len));
+    }
+    return put_bytes(job, text, strlen(text));
+}
+
+/* OFF:LEN, or OFF: to the device's end. */
+static int read_range(const struct job *job, const char *option, struct csd_range *range)
+{
+    const char *text = cli_text(job->cli, option, NULL);
+    const uint64_t size = blk_info(job->dev)->size;
+    char offset[64];
+    const size_t len = strcspn(text, ":");
+    snprintf(offset, sizeof(offset), "%.*s", (int)min_u64(len, 63), text);
+    range->len = 0;
+    if (blk_parse_size(offset, &range->offset) < 0 || text[len] != ':' ||
+        (text[len + 1] && blk_parse_size(text + len + 1, &range->len) < 0))
+        return cli_usage(job->cli, "--%s: must be like 1M:64K, not '%s'", option, text);
+    if (!text[len + 1] && range->offset <= size)
+        range->len = size - range->offset;
+    if (!range_ok(range->offset, range->len, size))
+        return cli_failed(job->cli, "--%s %s: %s has %" PRIu64 " bytes", option, text,
+                          blk_spec(job->dev), size);
+    return CLI_OK;
+}
+
+/* A or A-B. */
+static int read_zones(const struct job *job, const char *option, struct csd_range *range)
+{
+    const char *text = cli_text(job->cli, option, NULL);
+    const struct blk_info *i = blk_info(job->dev);
+    const uint64_t zone = i->zoned ? i->zone_size : cli_number(job->cli, "zone-size", 0);
+    char *end = NULL;
+    if (!zone)
+        return cli_usage(job->cli, "--%s: %s has no zones; say --zone-size, or use a range", option,
+                         blk_spec(job->dev));
+    const uint64_t first = strtoull(text, &end, 10);
+    const uint64_t last = *end == '-' && end[1] ? strtoull(end + 1, &end, 10) : first;
+    if (!*text || *text == '-' || *end || last < first)
+        return cli_usage(job->cli, "--%s: must be like 3 or 0-7, not '%s'", option, text);
+    if (last >= i->size / zone)
+        return cli_failed(job->cli, "--%s %s: %s has %" PRIu64 " zones", option, text,
+                          blk_spec(job->dev), i->size / zone);
+    *range = (struct csd_range){first * zone, (last - first + 1) * zone};
+    return CLI_OK;
+}
+
+static int read_ranges(struct job *job)
+{
+    const struct cli *cli = job->cli;
+    const struct {
+        const char *range, *zones;
+        struct csd_range *to;
+    } both[] = {{"range", "zones", &job->call.read}, {"append", "append-zones", &job->call.append}};
+    job->call.read = (struct csd_range){0, blk_info(job->dev)->size};
+    for (unsigned i = 0; i < ARRAY_SIZE(both); i++) {
+        const bool range = cli_text(cli, both[i].range, NULL);
+        const bool zones = cli_text(cli, both[i].zones, NULL);
+        int code = CLI_OK;
+        if (range && zones)
+            return cli_usage(cli, "--%s and --%s exclude one another", both[i].range,
+                             both[i].zones);
+        if (range)
+            code = read_range(job, both[i].range, both[i].to);
+        if (zones)
+            code = read_zones(job, both[i].zones, both[i].to);
+        if (code != CLI_OK)
+            return code;
+    }
+    return CLI_OK;
+}
+
+static int read_call(struct job *job)
+{
+    const struct cli *cli = job->cli;
+    const char *text;
+    unsigned at = 0;
+    int code = read_ranges(job);
+    while (code == CLI_OK && (text = cli_next(cli, "arg", &at)))
+        code = put_arg(job, text);
+    job->call.arg = job->arg;
+    job->call.budget = cli_number(cli, "budget", 0);
+    job->call.timeout_ns = cli_number(cli, "timeout", 0);
+    job->call.zone_size = cli_number(cli, "zone-size", 0);
+    job->call.max_return = cli_number(cli, "max-return", 0);
+    return code;
+}
+
+/* ---- results ------------------------------------------------------------------------------ */
+
+/* On a callback: what the program returns goes out as it comes. */
+static void write_out(void *user, const void *data, size_t size)
+{
+    struct job *job = user;
+    if (!job->out_error && fwrite(data, size, 1, job->out) != 1)
+        job->out_error = errno ? errno : EIO;
+}
+
+static void print_debug(void *user, const char *text)
+{
+    (void)user;
+    fputs("program: ", stderr);
+    for (; *text; text++)
+        fputc((unsigned char)*text < ' ' || *text == 127 ? '.' : *text, stderr);
+    fputc('\n', stderr);
+}
+
+static void number_line(const char *name, uint64_t value)
+{
+    fprintf(stderr, "%-13s %" PRIu64 "\n", name, value);
+}
+
+static void size_line(const char *name, uint64_t bytes)
+{
+    char text[16];
+    fprintf(stderr, "%-13s %" PRIu64 " (%s)\n", name, bytes, cli_format_size(bytes, text));
+}
+
+static void time_line(const char *name, uint64_t ns)
+{
+    fprintf(stderr, "%-13s %.3f ms\n", name, (double)ns / 1e6);
+}
+
+static void print_stats(const struct job *job, const struct csd_result *r)
+{
+    const struct csd_stats *s = &r->stats;
+    const struct bpf_prog *prog = csd_prog(job->program);
+    fprintf(stderr, "%-13s %s, %s\n", "mode", bpf_prog_verified(prog) ? "verified" : "checked",
+            bpf_prog_compiled(prog) ? "compiled" : "interpreted");
+    size_line("read", s->read);
+    size_line("appended", s->written);
+    size_line("returned", s->returned);
+    fprintf(stderr, "%-13s %.4f %%\n", "reduction", (double)s->reduction_ppm / 1e4);
+    number_line("requests", s->requests);
+    number_line("read errors", s->read_errors);
+    number_line("write errors", s->write_errors);
+    number_line("instructions", s->instructions);
+    time_line("time", s->time_ns);
+    time_line("computing", s->compute_ns);
+    time_line("waiting", s->wait_ns);
+    if (s->time_ns)
+        fprintf(stderr, "%-13s %.0f MB/s\n", "speed", (double)s->read / (double)s->time_ns * 1e3);
+}
+
+static void print_audit(const struct csd_result *r)
+{
+    for (unsigned i = 0; i < r->touched_count; i++)
+        fprintf(stderr, "%-13s %" PRIu64 ":%" PRIu64 "\n", r->touched[i].written ? "wrote" : "read",
+                r->touched[i].offset, r->touched[i].len);
+    if (r->coarse)
+        fprintf(stderr, "(more places than the log has room for: some entries are joined)\n");
+}
+
+static int judge(const struct job *job, const struct csd_result *r)
+{
+    const struct cli *cli = job->cli;
+    const struct csd_stats *s = &r->stats;
+    if (s->first_error)
+        fprintf(stderr, "%s: byte %" PRIu64 ": %s (%" PRIu64 " of %" PRIu64 " requests failed)\n",
+                blk_spec(job->dev), s->error_offset, strerror(-s->first_error),
+                s->read_errors + s->write_errors, s->requests);
+    if (r->error < 0)
+        return cli_failed(cli, "%s: %s%s%s", cli->operand[0], strerror(-r->error),
+                          *r->message ? ": " : "", r->message);
+    const int32_t value = (int32_t)r->value;
+    if (value < 0 && value > -134)
+        return cli_failed(cli, "%s: the program returned %" PRId32 " (%s)", cli->operand[0], value,
+                          strerror(-value));
+    return value ? cli_failed(cli, "%s: the program returned %" PRId32, cli->operand[0], value)
+                 : CLI_OK;
+}
+
+/* Data in other forms than it came. */
+static int print_numbers(const struct job *job, const struct csd_result *r, const char *format)
+{
+    const uint8_t *data = r->data;
+    const uint64_t unit = !strcmp(format, "hex") ? 16 : !strcmp(format + 1, "32") ? 4 : 8;
+    for (uint64_t at = 0; at < r->size; at += unit) {
+        const uint64_t n = min_u64(unit, r->size - at);
+        if (*format == 'h') {
+            for (uint64_t i = 0; i < n; i++)
+                fprintf(job->out, "%02x%s", data[at + i], i + 1 < n ? " " : "\n");
+            continue;
+        }
+        if (n < unit)
+            return cli_failed(job->cli, "--format %s: %" PRIu64 " bytes are left over", format, n);
+        const uint64_t v = unit == 4 ? load_le32(data + at) : load_le64(data + at);
+        if (*format == 'i')
+            fprintf(job->out, "%" PRId64 "\n", unit == 4 ? (int32_t)v : (int64_t)v);
+        else
+            fprintf(job->out, "%" PRIu64 "\n", v);
+    }
+    return CLI_OK;
+}
+
+static int open_out(struct job *job)
+{
+    const char *path = cli_text(job->cli, "out", NULL);
+    job->out = path ? fopen(path, "wbe") : stdout;
+    return job->out ? CLI_OK : cli_failed(job->cli, "--out %s: %s", path, strerror(errno));
+}
+
+static int close_out(struct job *job)
+{
+    const char *path = cli_text(job->cli, "out", NULL);
+    if (!job->out)
+        return CLI_OK;
+    if ((path ? fclose(job->out) : fflush(job->out)) && !job->out_error)
+        job->out_error = errno;
+    return job->out_error ? cli_failed(job->cli, "%s: %s", path ? path : "standard output",
+                                       strerror(job->out_error))
+                          : CLI_OK;
+}
+
+/* ---- run ---------------------------------------------------------------------------------- */
+
+/* A signal ends the run, which is then told of like any other. */
+struct watch {
+    struct base_thread thread;
+    struct csd_run *run;
+};
+enum { ENOUGH = SIGUSR1 };
+
+static void wait_for_signal(void *arg)
+{
+    struct watch *w = arg;
+    sigset_t signals;
+    int number;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGHUP);
+    sigaddset(&signals, ENOUGH);
+    if (sigwait(&signals, &number) == 0 && number != ENOUGH)
+        csd_cancel(w->run);
+}
+
+static int run_program(struct job *job, struct csd_result *result)
+{
+    struct watch w;
+    int error = csd_submit(job->program, &job->call, &w.run);
+    if (error < 0)
+        return error;
+    const bool watched = base_thread_start(&w.thread, wait_for_signal, &w, -1) == 0;
+    csd_wait(w.run, result);
+    if (watched) {
+        kill(getpid(), ENOUGH);
+        base_thread_join(&w.thread);
+    }
+    return 0;
+}
+
+static int execute(struct job *job)
+{
+    struct cli *cli = job->cli;
+    const char *format = cli_text(cli, "format", "raw");
+    struct csd_result *r = calloc(1, sizeof(*r));
+    if (!r)
+        return cli_failed(cli, "not enough memory");
+    if (!strcmp(format, "raw"))
+        job->call.returned = write_out;
+    job->call.debug = print_debug;
+    job->call.user = job;
+    const int error = run_program(job, r);
+    int code;
+    if (error < 0) {
+        code = cli_failed(cli, "%s: the ranges must be of whole %s of %s: %s", cli->operand[0],
+                          blk_info(job->dev)->zoned ? "zones" : "blocks", blk_spec(job->dev),
+                          strerror(-error));
+    } else {
+        if (cli_flag(cli, "stats"))
+            print_stats(job, r);
+        if (cli_flag(cli, "audit"))
+            print_audit(r);
+        code = judge(job, r);
+        if (!job->call.returned && print_numbers(job, r, format) != CLI_OK)
+            code = CLI_FAILED;
+    }
+    csd_result_free(r);
+    free(r);
+    return code;
+}
+
+static int open_device(struct job *job)
+{
+    struct cli *cli = job->cli;
+    struct blk_error err;
+    const bool appends = cli_text(cli, "append", NULL) || cli_text(cli, "append-zones", NULL);
+    const struct csd_options options = {.workers = 1,
+                                        .read_ahead = cli_number(cli, "read-ahead", 0)};
+    int code = cli_open(cli, cli->operand[1], appends ? 0 : BLK_OPEN_READ_ONLY, &job->dev);
+    if (code == CLI_OK && csd_open(job->dev, &options, &job->csd, &err) < 0)
+        code = cli_failed(cli, "%s", err.text);
+    return code;
+}
+
+static int new_job(struct cli *cli, struct job **job)
+{
+    *job = calloc(1, sizeof(**job));
+    char *text = calloc(1, LOG_SIZE);
+    if (!*job || !text) {
+        free(*job);
+        free(text);
+        return cli_failed(cli, "not enough memory");
+    }
+    (*job)->cli = cli;
+    (*job)->log = (struct bpf_log){.text = text, .size = LOG_SIZE};
+    return CLI_OK;
+}
+
+static int end_job(struct job *job, int code)
+{
+    csd_unload(job->program);
+    csd_close(job->csd);
+    bpf_module_close(job->module);
+    if (close_out(job) != CLI_OK)
+        code = CLI_FAILED;
+    if (job->dev) {
+        cli_report_stats(job->dev, job->cli->operand[1]);
+        blk_close(job->dev);
+    }
+    free(job->log.text);
+    free(job);
+    return code;
+}
+
+static int run_run(struct cli *cli)
+{
+    struct job *job;
+    if (cli_flag(cli, "jit") && cli_flag(cli, "interp"))
+        return cli_usage(cli, "--jit and --interp exclude one another");
+    int code = new_job(cli, &job);
+    if (code != CLI_OK)
+        return code;
+    sigset_t enough;
+    sigemptyset(&enough);
+    sigaddset(&enough, ENOUGH);
+    sigprocmask(SIG_BLOCK, &enough, NULL);
+    cli_block_signals();
+    code = read_module(job, cli->operand[0]);
+    if (code == CLI_OK)
+        code = open_device(job);
+    if (code == CLI_OK)
+        code = read_call(job);
+    if (code == CLI_OK)
+        code = load(job);
+    if (code == CLI_OK && how_verified(cli) == BPF_VERIFY_AUTO &&
+        !bpf_prog_verified(csd_prog(job->program)))
+        fprintf(stderr, "%s%s: not proven safe, runs checked\n", job->log.text, cli->operand[0]);
+    if (code == CLI_OK)
+        code = open_out(job);
+    if (code == CLI_OK)
+        code = execute(job);
+    return end_job(job, code);
+}
+
+/* ---- verify ------------------------------------------------------------------------------- */
+
+static int run_verify(struct cli *cli)
+{
+    struct job *job;
+    struct bpf_prog *prog = NULL;
+    struct bpf_region regions[CSD_REGIONS];
+    struct bpf_helper helpers[CSD_HELPERS];
+    struct bpf_environment environment;
+    int code = new_job(cli, &job);
+    if (code == CLI_OK)
+        code = read_module(job, cli->operand[0]);
+    if (code == CLI_OK) {
+        const struct bpf_options options = {.verify = BPF_VERIFY_REQUIRE,
+                                            .engine = BPF_ENGINE_INTERP,
+                                            .function = cli_text(cli, "function", NULL)};
+        csd_environment(cli_number(cli, "mem", 0), regions, helpers, &environment);
+        job->log.verbose = cli_flag(cli, "verbose");
+        const int error = bpf_prog_open(job->module, &environment, &options, &prog, &job->log);
+        if (error < 0) {
+            code = refused(job, error);
+        } else {
+            fputs(job->log.text, stderr);
+            printf("%s: verified\n", cli->operand[0]);
+        }
+    }
+    bpf_prog_close(prog);
+    return job ? end_job(job, code) : code;
+}
+
+/* ---- tables ------------------------------------------------------------------------------- */
+
+static const char *const verifies[] = {"require", "auto", "checked", NULL};
+static const char *const formats[] = {"raw", "u64", "i64", "u32", "i32", "hex", NULL};
+
+#define FUNCTION                                                                                   \
+    {                                                                                              \
+        "function", CLI_TEXT, "NAME",                                                              \
+            "where it starts; by default main, or the only function that is not static"            \
+    }
+#define MEM                                                                                        \
+    {                                                                                              \
+        "mem", CLI_SIZE, "SIZE", "memory that it may ask for; 1M by default"                       \
+    }
+
+static const struct cli_option verify_options[] = {
+    FUNCTION,
+    MEM,
+    {"verbose", CLI_FLAG, NULL, "tell of each instruction that is looked at", .letter = 'v'},
+    {0},
+};
+
+static const struct cli_option run_options[] = {
+    {"range", CLI_TEXT, "OFF:LEN", "bytes that it may read; all of the device by default"},
+    {"zones", CLI_TEXT, "A-B", "zones that it may read"},
+    {"append", CLI_TEXT, "OFF:LEN", "bytes that it may append to; nothing by default"},
+    {"append-zones", CLI_TEXT, "A-B", "zones that it may append to"},
+    {"zone-size", CLI_SIZE, "SIZE",
+     "on a device without zones: how large it is told that zones are; by default what it may read "
+     "is one zone"},
+    {"arg", CLI_TEXT, "VALUE",
+     "bytes for the program: text, or a number with u8:, u16:, u32:, u64:, i32: or i64: before it; "
+     "one after the other. text: before it makes anything a text",
+     .repeatable = true},
+    MEM,
+    {"out", CLI_TEXT, "FILE", "where what it returns goes; standard output by default"},
+    {"format", CLI_TEXT, "FORMAT",
+     "raw: as it is (the default); numbers, one a line: u64, i64, u32, i32; hex",
+     .choices = formats},
+    {"stats", CLI_FLAG, NULL, "what it took, on standard error"},
+    {"audit", CLI_FLAG, NULL, "where it has been, on standard error: bytes as OFF:LEN"},
+    {"verify", CLI_TEXT, "HOW",
+     "require: run only what is proven safe; auto: what cannot be proven runs with checks (the "
+     "default); checked: prove nothing, check everything",
+     .choices = verifies},
+    {"jit", CLI_FLAG, NULL, "compile it, or fail"},
+    {"interp", CLI_FLAG, NULL, "interpret it; by default it is compiled where that is possible"},
+    FUNCTION,
+    {"budget", CLI_COUNT, "N",
+     "instructions after which it is ended; 2^32, and 256 for each byte that it may read, by "
+     "default"},
+    {"timeout", CLI_TIME, "TIME", "time after which it is ended; an hour by default"},
+    {"max-return", CLI_SIZE, "SIZE", "returned bytes after which it is ended; 1G by default"},
+    {"read-ahead", CLI_SIZE, "SIZE", "bytes that are read in advance; 2M by default"},
+    {0},
+};
+
+static const struct cli_example run_examples[] = {
+    {"ashlar csd run entropy.o file:disk.img --out bins --stats",
+     "256 counts and the entropy of all of a device"},
+    {"ashlar csd run grep.o file:app.log --arg ERROR --format u64", "lines that hold a text"},
+    {"ashlar csd run filter.o 'zns:mem:4G?zone=64M' --zones 0-3 --arg i32:1000 --format u64",
+     "a count over four zones"},
+    {"ashlar csd run lz.o file:disk.img --range 0:64M --append 64M:64M --format u64",
+     "compress the first 64 MiB into the next"},
+    {0},
+};
+
+static const struct cli_example verify_examples[] = {
+    {"ashlar csd verify count.o", "is it safe on any device?"},
+    {0},
+};
+
+const struct cli_command cli_csd_run = {
+    .name = "csd run",
+    .operands = "PROGRAM.o DEVICE",
+    .min_operands = 2,
+    .max_operands = 2,
+    .summary = "run an eBPF program beside the data of a device",
+    .description =
+        "PROGRAM.o is C compiled by `clang -target bpf -O2 -c`. It is verified, compiled, and run "
+        "on the device; what it returns goes to standard output. It sees what it may read, what it "
+        "may append to, and the bytes of --arg; nothing else exists for it, so a program may come "
+        "from anyone.\n\n"
+        "The exit code is 0 if the program's function returned 0. SIGINT and SIGTERM end the run; "
+        "what was returned until then is kept. docs/csd.md tells how programs are written.",
+    .options = run_options,
+    .examples = run_examples,
+    .run = run_run,
+};
+
+const struct cli_command cli_csd_verify = {
+    .name = "csd verify",
+    .operands = "PROGRAM.o",
+    .min_operands = 1,
+    .max_operands = 1,
+    .summary = "prove that a program for `csd run` is safe",
+    .description = "Nothing is run. If it cannot be proven, the log tells the instruction, the "
+                   "line of the source, what is known at that place, and why.",
+    .options = verify_options,
+    .examples = verify_examples,
+    .run = run_verify,
+};
