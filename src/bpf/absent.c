@@ -1,6 +1,5 @@
 /* What other rooms of bpf/ will bring; this file goes with the last of them. */
 #include <errno.h>
-#include <stdio.h>
 
 #include "bpf/vm.h"
 
@@ -28,15 +27,4 @@ ABSENT int bpf_verify(const struct bpf_prog *prog, uint64_t limit, struct bpf_lo
     (void)prog, (void)limit;
     bpf_log_add(log, "there is no verifier\n");
     return -EACCES;
-}
-
-ABSENT void bpf_insn_text(const struct bpf_code *code, uint32_t insn, char text[BPF_TEXT_SIZE])
-{
-    snprintf(text, BPF_TEXT_SIZE, "opcode 0x%02x", code->insns[insn].opcode);
-}
-
-ABSENT void bpf_code_set_pointers(const struct bpf_code *code, uint8_t *rodata,
-                                  uint64_t rodata_address, uint8_t *data, uint64_t data_address)
-{
-    (void)code, (void)rodata, (void)rodata_address, (void)data, (void)data_address;
 }
