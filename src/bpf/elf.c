@@ -71,14 +71,15 @@ static int read_sections(struct bpf_loader *l)
     if (load_le16(l->file + 58) != SECTION_SIZE)
         return bpf_elf_bad(l, "section headers of %u bytes, not %d", load_le16(l->file + 58),
                            SECTION_SIZE);
-    if (!count || !range_ok(offset, (uint64_t)count * SECTION_SIZE, l->size))
+    const uint64_t table = (uint64_t)count * SECTION_SIZE;
+    if (!count || offset < HEADER_SIZE || !range_ok(offset, table, l->size))
         return bpf_elf_bad(l, "%u section headers at %llu are not in the file", count,
                            (unsigned long long)offset);
     l->sections = base_alloc_array(count, sizeof(*l->sections));
     if (!l->sections)
         return -ENOMEM;
     l->section_count = count;
-    uint64_t room = l->size;
+    uint64_t room = l->size - HEADER_SIZE - table;
     for (uint32_t i = 0; i < count; i++) {
         struct bpf_elf_section *s = &l->sections[i];
         read_section(s, l->file + offset + (uint64_t)i * SECTION_SIZE);

@@ -193,7 +193,8 @@ static int resolve(const struct bpf_loader *l, uint32_t index, uint64_t addend,
         return bpf_elf_bad(l, "'%s' is in section %s, which is not loaded%s", symbol.name, s->name,
                            strstr(s->name, "maps") ? ": there are no maps" : "");
     const uint64_t value = symbol.value + addend;
-    if (value > s->size)
+    const bool code = s->place == BPF_PLACE_CODE;
+    if (value > s->size || (code && (value == s->size || value % sizeof(struct bpf_insn))))
         return outside(l, &symbol, addend);
     *target = (struct target){s->place, s->base + value};
     return 0;

@@ -126,12 +126,10 @@ static int open_module(struct job *job)
 {
     struct cli *cli = job->cli;
     const char *format = cli_text(cli, "format", "elf");
-    enum { LOG_SIZE = 1 << 20, VERBOSE_LOG_SIZE = 64 << 20 };
-    const size_t log =
-        cli->command->options && cli_flag(cli, "verbose") ? VERBOSE_LOG_SIZE : LOG_SIZE;
+    enum { LOG_SIZE = 64 << 20 }; /* memory as it fills */
     uint8_t *data;
     size_t size;
-    job->log = (struct bpf_log){.text = calloc(1, log), .size = log};
+    job->log = (struct bpf_log){.text = calloc(1, LOG_SIZE), .size = LOG_SIZE};
     if (!job->log.text)
         return cli_failed(cli, "not enough memory");
     int code = read_file(cli, cli->operand[0], MAX_PROGRAM, &data, &size);
