@@ -181,7 +181,6 @@ static void note_failure(struct bpf_vm *vm, int error)
 static int start(struct bpf_vm *vm, const struct bpf_limits *limits)
 {
     const struct bpf_prog *p = vm->prog;
-    __atomic_store_n(&vm->cancel, 0, __ATOMIC_RELAXED);
     vm->failure[0] = '\0';
     vm->error = 0;
     vm->fault = p->entry;
@@ -198,6 +197,7 @@ static int start(struct bpf_vm *vm, const struct bpf_limits *limits)
 
 static int finish(struct bpf_vm *vm, int error)
 {
+    __atomic_store_n(&vm->cancel, 0, __ATOMIC_RELAXED);
     if (error < 0)
         note_failure(vm, error);
     return error;

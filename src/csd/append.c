@@ -2,6 +2,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include <ashlar/zone.h>
+
 #include "base/util.h"
 #include "csd/run.h"
 
@@ -125,15 +127,11 @@ static int64_t zone_room(struct csd_run *run)
     struct csd_append *a = &run->append;
     for (; a->zone < range->len / i->zone_size; a->zone++) {
         struct blk_zone zone;
-        struct blk_req r;
-        blk_req_data(&r, BLK_ZONE_REPORT, range->offset + a->zone * i->zone_size, &zone,
-                     sizeof(zone));
-        r.len = i->zone_size;
-        const int error = csd_request(run, &r);
-        if (error < 0)
-            return error;
-        const bool writable =
-            r.count && zone.state >= BLK_ZONE_EMPTY && zone.state <= BLK_ZONE_CLOSED;
+        csd_make_room(run);
+        const int n = blk_zone_report(run->queue, range->offset + a->zone * i->zone_size, &zone, 1);
+        if (n <= 0)
+            return n < 0 ? n : -EIO;
+        const bool writable = zone.state >= BLK_ZONE_EMPTY && zone.state <= BLK_ZONE_CLOSED;
         const uint64_t end = zone.start + zone.capacity;
         if (writable && zone.wp < end)
             return (int64_t)round_down(end - zone.wp, csd_geometry(run)->sector);

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <ashlar/zone.h>
+
 #include "base/util.h"
 
 /* How long a run waits for the device before it looks whether it was cancelled. */
@@ -121,33 +123,54 @@ int csd_return(struct csd_run *run, const void *data, uint64_t len)
 
 /* ---- a run ------------------------------------------------------------------------------ */
 
-/* Zones as the program counts them. */
-static void find_zones(struct csd_run *run)
+/* What is written of a zone, as far as the range goes. What cannot be read counts too: the program
+ * gets the error. */
+static void add_part(struct csd_run *run, const struct blk_zone *z)
+{
+    const struct csd_range *range = &run->call.read;
+    const bool pointer = z->state >= BLK_ZONE_EMPTY && z->state <= BLK_ZONE_CLOSED;
+    const uint64_t start = max_u64(z->start, range->offset);
+    const uint64_t end =
+        min_u64(pointer ? z->wp : z->start + z->capacity, range->offset + range->len);
+    if (start < end)
+        run->parts[run->part_count++] = (struct csd_part){start, end};
+}
+
+static int find_parts(struct csd_run *run)
 {
     const struct blk_info *i = blk_info(run->program->csd->dev);
     const struct csd_range *range = &run->call.read;
+    const uint64_t end = range->offset + range->len;
+    run->parts =
+        base_alloc_array(i->zoned ? range->len / i->zone_size + 2 : 1, sizeof(*run->parts));
+    if (!run->parts)
+        return -ENOMEM;
     run->zone_size = i->zoned              ? i->zone_size
                      : run->call.zone_size ? run->call.zone_size
                                            : max_u64(range->len, csd_geometry(run)->sector);
     run->zone_capacity = run->zone_size;
-    struct blk_zone zone;
-    struct blk_req r;
-    if (!i->zoned || !range->len)
-        return;
-    blk_req_data(&r, BLK_ZONE_REPORT, round_down(range->offset, i->block_size), &zone,
-                 sizeof(zone));
-    r.offset -= range->offset % i->zone_size;
-    r.len = i->zone_size;
-    if (blk_execute(run->queue, &r) == 0 && r.count)
-        run->zone_capacity = zone.capacity;
+    if (!i->zoned && range->len)
+        run->parts[run->part_count++] = (struct csd_part){range->offset, end};
+    for (uint64_t at = range->offset; i->zoned && at < end;) {
+        struct blk_zone zones[32];
+        const int n = blk_zone_report(run->queue, at, zones, ARRAY_SIZE(zones));
+        if (n <= 0)
+            return n < 0 ? n : -EIO;
+        if (at == range->offset)
+            run->zone_capacity = zones[0].capacity;
+        for (int k = 0; k < n && zones[k].start < end; k++)
+            add_part(run, &zones[k]);
+        at = zones[n - 1].start + zones[n - 1].len;
+    }
+    return 0;
 }
 
-static void prepare(struct csd_worker *worker, struct csd_run *run)
+static int prepare(struct csd_worker *worker, struct csd_run *run, struct bpf_vm *vm)
 {
     const uint64_t bytes = run->call.read.len;
     run->queue = worker->queue;
     run->reads = &worker->reads;
-    run->chunks.memory = bpf_vm_region(run->vm, CSD_REGION_CHUNK);
+    run->chunks.memory = bpf_vm_region(vm, CSD_REGION_CHUNK);
     run->next_read = UINT64_MAX;
     if (!run->call.budget)
         run->call.budget =
@@ -156,10 +179,12 @@ static void prepare(struct csd_worker *worker, struct csd_run *run)
         run->call.timeout_ns = UINT64_C(3600000000000);
     run->max_return = run->call.max_return ? run->call.max_return : UINT64_C(1) << 30;
     if (run->call.arg_size)
-        memcpy(bpf_vm_region(run->vm, CSD_REGION_CALL), run->call.arg, run->call.arg_size);
-    find_zones(run);
-    csd_stream_start(run, &run->chunks, run->call.read.offset,
-                     run->call.read.offset + run->call.read.len);
+        memcpy(bpf_vm_region(vm, CSD_REGION_CALL), run->call.arg, run->call.arg_size);
+    const int error = find_parts(run);
+    if (error == 0)
+        csd_stream_start(run, &run->chunks, run->call.read.offset,
+                         run->call.read.offset + run->call.read.len);
+    return error;
 }
 
 /* The vm that csd_cancel() reaches; an error if it already came. */
@@ -183,6 +208,23 @@ static void sum_up(struct csd_run *run, uint64_t elapsed)
         s->reduction_ppm = 1000000 - (int64_t)((unsigned __int128)s->returned * 1000000 / s->read);
 }
 
+/* From the first instruction to the last request. */
+static void run_program(struct csd_run *run)
+{
+    struct csd_result *r = run->result;
+    const struct bpf_limits limits = {run->call.budget, run->call.timeout_ns};
+    const uint64_t start = base_now_ns();
+    r->error = bpf_vm_run(run->vm, &limits, &r->value);
+    csd_stream_stop(run, &run->chunks);
+    csd_stream_stop(run, run->reads);
+    const int error = csd_append_finish(run, r->error == 0);
+    if (r->error < 0)
+        snprintf(r->message, sizeof(r->message), "%s", bpf_vm_failure(run->vm));
+    else
+        r->error = error;
+    sum_up(run, base_now_ns() - start);
+}
+
 void csd_execute(struct csd_worker *worker, struct csd_run *run)
 {
     struct csd_result *r = run->result;
@@ -191,20 +233,11 @@ void csd_execute(struct csd_worker *worker, struct csd_run *run)
     if (r->error < 0)
         return;
     r->error = publish(run, vm);
-    if (r->error == 0) {
-        const uint64_t start = base_now_ns();
-        prepare(worker, run);
-        const struct bpf_limits limits = {run->call.budget, run->call.timeout_ns};
-        r->error = bpf_vm_run(vm, &limits, &r->value);
-        csd_stream_stop(run, &run->chunks);
-        csd_stream_stop(run, run->reads);
-        const int error = csd_append_finish(run, r->error == 0);
-        if (r->error < 0)
-            snprintf(r->message, sizeof(r->message), "%s", bpf_vm_failure(vm));
-        else if (error < 0)
-            r->error = error;
-        sum_up(run, base_now_ns() - start);
-    }
+    if (r->error == 0)
+        r->error = prepare(worker, run, vm);
+    if (r->error == 0)
+        run_program(run);
+    base_free(run->parts);
     publish(run, NULL);
     bpf_vm_close(vm);
 }

@@ -31,11 +31,11 @@ struct csd_geometry {
  * Reading ahead. A stream goes through a part of the device in pieces, each in a slot of its
  * memory; slots are used in turn. Before each slot is a gap of CSD_MAX_KEEP bytes, so that the end
  * of the piece before can be put in front of the next. The first `count` slots from `head` on hold
- * pieces, in the order of offset; position lies in the first, or at its end.
+ * pieces, in the order of offset; position lies in the first, or at an end of it.
  */
 struct csd_piece {
     struct blk_req req;
-    bool submitted, done;
+    bool done;
 };
 struct csd_stream {
     uint8_t *memory;   /* geometry.size bytes */
@@ -44,8 +44,15 @@ struct csd_stream {
     uint64_t end;
     uint32_t head, count;
     uint32_t in_flight; /* submitted and not done */
+    uint32_t part;      /* of run->parts: the first that may end behind `ahead` */
+    bool in_parts;      /* only they are read */
     bool active;
     struct csd_piece piece[CSD_MAX_PIECES];
+};
+
+/* What csd_next() goes through: on a device with zones, of each what is written. */
+struct csd_part {
+    uint64_t start, end; /* on the device */
 };
 
 /* What a run appends (append.c). */
@@ -79,6 +86,8 @@ struct csd_run {
     uint64_t no_stream_before; /* on the device: after an error, read one by one up to here */
     uint32_t seeks;
     struct csd_append append;
+    struct csd_part *parts; /* in order, none of them empty */
+    uint32_t part_count;
     uint64_t zone_size; /* of the readable range */
     uint64_t zone_capacity;
     uint64_t max_return;

@@ -16,24 +16,42 @@ static uint8_t *slot_memory(const struct csd_run *run, const struct csd_stream *
     return s->memory + index * csd_geometry(run)->stride + CSD_MAX_KEEP;
 }
 
-/* Put as many pieces on their way as there are slots, and room in the queue. */
-static void fill(struct csd_run *run, struct csd_stream *s)
+/* Move `ahead` to what is to be read next, which ends at *end. False: nothing is left. */
+static bool find_part(const struct csd_run *run, struct csd_stream *s, uint64_t *end)
+{
+    *end = s->end;
+    if (!s->in_parts)
+        return s->ahead < s->end;
+    while (s->part < run->part_count && run->parts[s->part].end <= s->ahead)
+        s->part++;
+    if (s->part == run->part_count)
+        return false;
+    s->ahead = max_u64(s->ahead, run->parts[s->part].start);
+    *end = run->parts[s->part].end;
+    return true;
+}
+
+/* Put as many pieces on their way as there are slots, and room in the queue. False: there is
+ * nothing left to read, and nothing on its way. */
+static bool fill(struct csd_run *run, struct csd_stream *s)
 {
     const struct csd_geometry *g = csd_geometry(run);
-    while (s->ahead < s->end && s->count < g->slots) {
+    uint64_t end;
+    while (s->count < g->slots && find_part(run, s, &end)) {
         const uint32_t index = slot(run, s, s->count);
         struct csd_piece *p = &s->piece[index];
         struct blk_req *r = &p->req;
-        blk_req_read(r, s->ahead, slot_memory(run, s, index), min_u64(g->piece, s->end - s->ahead));
+        blk_req_read(r, s->ahead, slot_memory(run, s, index), min_u64(g->piece, end - s->ahead));
         r->user = p;
         p->done = false;
         if (blk_submit(run->queue, &r, 1) == 0)
-            return;
+            return true;
         csd_note(run, s->ahead, p->req.len, false);
         s->ahead += p->req.len;
         s->in_flight++;
         s->count++;
     }
+    return s->count > 0;
 }
 
 void csd_stream_done(struct csd_run *run, struct blk_req *req)
@@ -66,6 +84,8 @@ void csd_stream_start(struct csd_run *run, struct csd_stream *s, uint64_t offset
     s->ahead = round_down(offset, csd_geometry(run)->block);
     s->end = end;
     s->head = 0;
+    s->part = 0;
+    s->in_parts = s == &run->chunks;
     s->active = true;
     fill(run, s);
 }
@@ -92,11 +112,10 @@ void csd_stream_advance(struct csd_run *run, struct csd_stream *s, const uint8_t
 
 int64_t csd_stream_get(struct csd_run *run, struct csd_stream *s, uint8_t **data)
 {
-    if (s->position >= s->end)
-        return 0;
     const struct csd_piece *p = &s->piece[s->head];
     for (;;) {
-        fill(run, s);
+        if (s->position >= s->end || !fill(run, s))
+            return 0;
         if (s->count && p->done)
             break;
         const int error = csd_reap(run);
@@ -107,6 +126,7 @@ int64_t csd_stream_get(struct csd_run *run, struct csd_stream *s, uint8_t **data
         s->position = piece_end(s);
         return p->req.result;
     }
+    s->position = max_u64(s->position, p->req.offset); /* behind what is left out */
     *data = slot_memory(run, s, s->head) + (s->position - p->req.offset);
     return (int64_t)(min_u64(piece_end(s), s->end) - s->position);
 }
