@@ -34,6 +34,7 @@ static void worker_main(void *arg)
             struct csd_run *run = container_of(csd->waiting.next, struct csd_run, node);
             list_remove(&run->node);
             list_push_back(&csd->running, &run->node);
+            run->started = true;
             base_mutex_unlock(&csd->lock);
             csd_execute(w, run);
             base_mutex_lock(&csd->lock);
@@ -250,6 +251,12 @@ void csd_cancel(struct csd_run *run)
     run->cancelled = true;
     if (run->vm)
         bpf_vm_cancel(run->vm);
+    if (!run->started && !run->finished) {
+        list_remove(&run->node);
+        run->result->error = -ECANCELED;
+        run->finished = true;
+        base_cond_broadcast(&csd->changed);
+    }
     base_mutex_unlock(&csd->lock);
 }
 

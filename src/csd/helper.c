@@ -207,6 +207,8 @@ HELPER(next)
     uint8_t *data;
     if (!store(vm, a1, region) || !a2 || a2 > CSD_MAX_CHUNK || keep >= a2)
         return result_of(-EINVAL);
+    if (!s->active)
+        csd_stream_start(run, s, s->position, run->call.read.offset + run->call.read.len);
     csd_stream_advance(run, s, run->chunk + run->chunk_len, keep);
     const int64_t there = csd_stream_get(run, s, &data);
     run->keep = 0;

@@ -180,11 +180,8 @@ static int prepare(struct csd_worker *worker, struct csd_run *run, struct bpf_vm
     run->max_return = run->call.max_return ? run->call.max_return : UINT64_C(1) << 30;
     if (run->call.arg_size)
         memcpy(bpf_vm_region(vm, CSD_REGION_CALL), run->call.arg, run->call.arg_size);
-    const int error = find_parts(run);
-    if (error == 0)
-        csd_stream_start(run, &run->chunks, run->call.read.offset,
-                         run->call.read.offset + run->call.read.len);
-    return error;
+    run->chunks.position = run->call.read.offset;
+    return find_parts(run);
 }
 
 /* The vm that csd_cancel() reaches; an error if it already came. */

@@ -67,6 +67,7 @@ struct csd_append {
 
 struct csd_run {
     struct list node; /* csd->waiting or csd->running; guarded by csd->lock, as are: */
+    bool started;
     bool finished;
     bool cancelled;
     struct bpf_vm *vm; /* while it runs */
