@@ -58,8 +58,8 @@ enum jit_kind {
     JIT_SET,       /* dst = cc ? 1 : 0 */
     JIT_SET8,      /* the same, where dst is 0 already */
     JIT_CMOV,      /* if (cc) dst = src */
-    JIT_TICKS,     /* if (cc) ticks += imm, a small number; T0 and T1 are free */
-    JIT_TICKS_REG, /* ticks += src << scale */
+    JIT_TICKS_IF, /* if (cc) ticks += imm, a small number; T0 and T1 are free */
+    JIT_TICKS_BY, /* ticks += src << scale */
 };
 
 struct jit_op {

@@ -48,9 +48,9 @@ jit_mask jit_reads(const struct jit_function *f, const struct jit_op *op)
         return JIT_BIT(JIT_FLAGS) | bit_of(op->dst);
     case JIT_CMOV:
         return JIT_BIT(JIT_FLAGS) | bit_of(op->dst) | bit_of(op->src);
-    case JIT_TICKS:
+    case JIT_TICKS_IF:
         return JIT_BIT(JIT_FLAGS);
-    case JIT_TICKS_REG:
+    case JIT_TICKS_BY:
         return bit_of(op->src);
     }
     return JIT_PROGRAM;
@@ -60,7 +60,7 @@ jit_mask jit_writes(const struct jit_op *op)
 {
     switch ((enum jit_kind)op->kind) {
     case JIT_NOP:
-    case JIT_TICKS_REG:
+    case JIT_TICKS_BY:
         return 0;
     case JIT_MOV:
     case JIT_IMM:
@@ -87,7 +87,7 @@ jit_mask jit_writes(const struct jit_op *op)
     case JIT_LOCAL:
     case JIT_CALLX:
         return JIT_BIT(0) | JIT_ARGUMENTS;
-    case JIT_TICKS:
+    case JIT_TICKS_IF:
         return JIT_BIT(JIT_T0) | JIT_BIT(JIT_T1);
     }
     return JIT_PROGRAM;

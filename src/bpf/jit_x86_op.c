@@ -8,7 +8,7 @@
 const uint8_t jit_x86_register[JIT_REGISTERS] = {RAX, RSI, RDX, RCX, R8,  R9, RBX,
                                                  R13, R14, R15, RBP, RDI, R10};
 
-static unsigned reg(unsigned number)
+static uint8_t reg(unsigned number)
 {
     return jit_x86_register[number];
 }
@@ -55,9 +55,9 @@ static struct x86_mem reach(struct jit_code *code, const struct jit_op *op, bool
     if (op->base == JIT_NONE && op->index == JIT_NONE)
         return (struct x86_mem){JIT_BASE, X86_NONE, 0, op->disp};
     if (op->index == JIT_NONE)
-        return (struct x86_mem){JIT_BASE, (uint8_t)reg(op->base), 0, op->disp};
+        return (struct x86_mem){JIT_BASE, reg(op->base), 0, op->disp};
     if (op->base == JIT_NONE)
-        return (struct x86_mem){JIT_BASE, (uint8_t)reg(op->index), op->scale, op->disp};
+        return (struct x86_mem){JIT_BASE, reg(op->index), op->scale, op->disp};
     if (checked)
         return (struct x86_mem){JIT_BASE, RDI, 0,
                                 (int32_t)(write ? code->prog->layout.write_start : BPF_ADDRESS)};
@@ -354,12 +354,12 @@ void jit_emit_op(struct jit_code *code, const struct jit_op *op)
     case JIT_CMOV:
         x86_rr(as, true, X86_CMOV + op->cc, reg(op->dst), reg(op->src));
         return;
-    case JIT_TICKS:
+    case JIT_TICKS_IF:
         emit_ticks(code, op);
         return;
-    case JIT_TICKS_REG:
+    case JIT_TICKS_BY:
         x86_rm(as, 8, X86_LEA, JIT_TICKS,
-               (struct x86_mem){JIT_TICKS, (uint8_t)reg(op->src), op->scale, 0});
+               (struct x86_mem){JIT_TICKS, reg(op->src), op->scale, 0});
         return;
     }
 }
