@@ -37,10 +37,9 @@ static void fill_csv(uint8_t *data, uint64_t size)
     char line[64];
     memset(data, '\n', size);
     for (;;) {
-        const int n = snprintf(line, sizeof(line), "%u,%u,%u\n",
-                               (unsigned)random_below(&random, 1000000),
-                               (unsigned)random_below(&random, 1000),
-                               (unsigned)random_below(&random, 100000));
+        const int n = snprintf(
+            line, sizeof(line), "%u,%u,%u\n", (unsigned)random_below(&random, 1000000),
+            (unsigned)random_below(&random, 1000), (unsigned)random_below(&random, 100000));
         if (at + (uint64_t)n > size)
             return;
         memcpy(data + at, line, (size_t)n);
