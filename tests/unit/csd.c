@@ -2,6 +2,7 @@
  * The programs are a few instructions each; programs in C are in tests/integration/csd.sh. */
 #include "test.h"
 
+#include <ashlar/blk_driver.h>
 #include <ashlar/csd.h>
 #include <ashlar/zone.h>
 
@@ -938,19 +939,43 @@ static void append_together(void **state)
     close_all(csd, dev);
 }
 
-/* A queue that holds one request: everything waits for everything else, but goes on. */
+/* A filter below which only one request may be in flight. */
+static int narrow_open(struct blk *dev, struct blk_error *err)
+{
+    (void)err;
+    dev->info.max_depth = 1;
+    return 0;
+}
+
+static const struct blk_driver narrow_driver = {
+    .name = "narrow",
+    .summary = "one request at a time",
+    .flags = BLK_DRIVER_FILTER,
+    .open = narrow_open,
+};
+
+/* Both kinds of reading ahead, and single reads, share a queue for one request. */
 static void narrow(void **state)
 {
     (void)state;
-    static const char *const specs[] = {"narrow,mem:4M", "mem:4M"};
-    (void)specs;
-    struct blk *dev = open_image("cache?size=1M,mem:4M");
+    assert_int_equal(blk_driver_register(&narrow_driver), 0);
+    struct blk *dev = open_image("narrow,delay?read=100us,mem:4M");
     struct csd *csd = open_csd(dev, 1, 0);
-    struct csd_program *p = load(csd, COUNT);
-    const struct csd_call call = {.read = WHOLE};
+    const struct csd_call call = {.read = {0, 1 << 20}, .append = {2 << 20, 1 << 20}};
     struct csd_result r;
+    /* Each round a chunk, two sectors in a row and one from elsewhere, and a sector is appended. */
+    struct csd_program *p = load(
+        csd,
+        "r1 = r10\n r1 += -8\n r2 = r10\n r2 += -16\n call 7\n r9 = *(u64 *)(r10 -8)\n r6 = 0\n"
+        "r7 = 0\n"
+        "loop: r1 = r10\n r1 += -8\n r2 = 32768\n call 10\n if r0 s<= 0 goto end\n r7 += r0\n"
+        "r1 = 0\n r2 = r6\n r3 = 0\n r4 = 1024\n r5 = r9\n call 2\n if r0 != 0 goto end\n"
+        "r6 += 2\n r1 = 0\n r2 = 7\n r3 = 0\n r4 = 512\n r5 = r9\n call 2\n"
+        "if r0 != 0 goto end\n r1 = 0\n r2 = r10\n r2 += -24\n r3 = 0\n r4 = 512\n r5 = r9\n"
+        "call 3\n if r0 == 0 goto loop\n end: if r0 != 0 goto out\n r0 = r7\n out: exit");
     assert_int_equal(csd_run(p, &call, &r), 0);
-    assert_int_equal(r.value, SIZE);
+    assert_int_equal(r.value, 1 << 20);
+    assert_int_equal(r.stats.written, 32 * 512);
     csd_unload(p);
     close_all(csd, dev);
 }
