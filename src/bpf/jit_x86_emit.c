@@ -201,8 +201,6 @@ static void emit_block(struct jit_code *code, struct jit_function *f, struct jit
     if (b->head_ticks)
         lower_ticks(code, b->head_ticks, b->insn);
     b->position = code->as.size;
-    if (b == f->blocks)
-        x86_push(&code->as, RDI); /* the vm */
     jit_live_ops(f, b);
     for (const struct jit_op *op = jit_head(f, b); op; op = jit_op_next(f, op))
         jit_emit_op(code, op);
@@ -244,6 +242,7 @@ static void emit_blocks(struct jit_code *code, struct jit_function *f)
 {
     code->stub_count = code->jump_count = 0;
     code->missed = false;
+    x86_push(&code->as, RDI); /* the vm: once, also if the first instruction is jumped to */
     for (uint32_t i = 0; i != JIT_NO_BLOCK && !code->as.failed; i = f->blocks[i].follower)
         emit_block(code, f, &f->blocks[i]);
     emit_stubs(code);
