@@ -9,20 +9,22 @@
 static int LOOP(struct bpf_vm *vm, uint64_t *r0)
 {
     /* In the order of enum bpf_op_code. */
+    /* clang-format off */
     static const void *const labels[] = {
 #define X(name) &&op_##name##64_K, &&op_##name##64_X, &&op_##name##32_K, &&op_##name##32_X,
         BPF_OPS_BINARY(X) BPF_OPS_COMPARE(X)
 #undef X
 #define X(name) &&op_ATOMIC_##name##64, &&op_ATOMIC_##name##32,
-            BPF_OPS_ATOMIC(X)
+        BPF_OPS_ATOMIC(X)
 #undef X
 #define X(size) &&op_LOAD##size, &&op_STORE##size##_K, &&op_STORE##size##_X,
-                BPF_OPS_SIZE(X)
+        BPF_OPS_SIZE(X)
 #undef X
 #define X(name) &&op_##name,
-                    BPF_OPS_OTHER(X)
+        BPF_OPS_OTHER(X)
 #undef X
     };
+    /* clang-format on */
     const struct bpf_prog *prog = vm->prog;
     const struct bpf_op *op = prog->ops + prog->entry;
     struct machine m;
