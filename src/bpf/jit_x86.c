@@ -37,6 +37,9 @@ static void compile_function(struct jit_code *code, uint32_t number)
     code->starts[number] = code->as.size;
     if (jit_flow(&f) == 0) {
         jit_live(&f);
+        jit_moves(&f);
+        jit_live(&f);
+        jit_fuse(&f);
         jit_emit_function(code, &f);
     } else {
         code->as.failed = true;

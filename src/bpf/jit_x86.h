@@ -53,11 +53,11 @@ enum jit_kind {
     JIT_CALLX,  /* dst */
     /* With flags. Nothing between COMPARE and the last that looks at its flags changes them; no
      * flags live from block to block. */
-    JIT_COMPARE,   /* dst, or [address] if size, with src or imm */
-    JIT_TEST,      /* dst & src or imm */
-    JIT_SET,       /* dst = cc ? 1 : 0 */
-    JIT_SET8,      /* the same, where dst is 0 already */
-    JIT_CMOV,      /* if (cc) dst = src */
+    JIT_COMPARE,  /* dst, or [address] if size, with src or imm */
+    JIT_TEST,     /* dst & src or imm */
+    JIT_SET,      /* dst = cc ? 1 : 0 */
+    JIT_SET8,     /* the same, where dst is 0 already */
+    JIT_CMOV,     /* if (cc) dst = src */
     JIT_TICKS_IF, /* if (cc) ticks += imm, a small number; T0 and T1 are free */
     JIT_TICKS_BY, /* ticks += src << scale */
 };

@@ -358,8 +358,7 @@ void jit_emit_op(struct jit_code *code, const struct jit_op *op)
         emit_ticks(code, op);
         return;
     case JIT_TICKS_BY:
-        x86_rm(as, 8, X86_LEA, JIT_TICKS,
-               (struct x86_mem){JIT_TICKS, reg(op->src), op->scale, 0});
+        x86_rm(as, 8, X86_LEA, JIT_TICKS, (struct x86_mem){JIT_TICKS, reg(op->src), op->scale, 0});
         return;
     }
 }

@@ -216,8 +216,8 @@ enum { FREE_REGISTERS = 8 };
 
 static void add_alu(struct program *p)
 {
-    static const uint8_t ops[] = {BPF_ADD, BPF_SUB, BPF_MUL, BPF_DIV, BPF_OR,  BPF_AND,
-                                  BPF_LSH, BPF_RSH, BPF_NEG, BPF_MOD, BPF_XOR, BPF_MOV,
+    static const uint8_t ops[] = {BPF_ADD, BPF_SUB, BPF_MUL,  BPF_DIV, BPF_OR,  BPF_AND,
+                                  BPF_LSH, BPF_RSH, BPF_NEG,  BPF_MOD, BPF_XOR, BPF_MOV,
                                   BPF_MOV, BPF_ADD, BPF_ARSH, BPF_END};
     static const uint8_t extend[] = {0, 0, 8, 16, 32};
     const unsigned op = ops[below(p, ARRAY_SIZE(ops))], class = below(p, 2) ? BPF_ALU64 : BPF_ALU;
@@ -260,9 +260,16 @@ static void add_access(struct program *p, unsigned base, int offset, bool last)
     unsigned reg = below(p, FREE_REGISTERS);
     if (reg == base && !last)
         reg = (reg + 1) % FREE_REGISTERS;
-    static const uint8_t atomics[] = {
-        BPF_ADD, BPF_OR, BPF_AND, BPF_XOR, BPF_ADD | BPF_FETCH, BPF_OR | BPF_FETCH,
-        BPF_AND | BPF_FETCH, BPF_XOR | BPF_FETCH, BPF_XCHG, BPF_CMPXCHG};
+    static const uint8_t atomics[] = {BPF_ADD,
+                                      BPF_OR,
+                                      BPF_AND,
+                                      BPF_XOR,
+                                      BPF_ADD | BPF_FETCH,
+                                      BPF_OR | BPF_FETCH,
+                                      BPF_AND | BPF_FETCH,
+                                      BPF_XOR | BPF_FETCH,
+                                      BPF_XCHG,
+                                      BPF_CMPXCHG};
     int imm;
     switch (below(p, 6)) {
     case 0:
@@ -331,8 +338,8 @@ static void add_memory(struct program *p)
 
 static void add_branch(struct program *p, int offset)
 {
-    static const uint8_t ops[] = {BPF_JEQ, BPF_JGT,  BPF_JGE,  BPF_JSET, BPF_JNE, BPF_JSGT,
-                                  BPF_JSGE, BPF_JLT, BPF_JLE,  BPF_JSLT, BPF_JSLE};
+    static const uint8_t ops[] = {BPF_JEQ,  BPF_JGT, BPF_JGE, BPF_JSET, BPF_JNE, BPF_JSGT,
+                                  BPF_JSGE, BPF_JLT, BPF_JLE, BPF_JSLT, BPF_JSLE};
     const unsigned op = ops[below(p, ARRAY_SIZE(ops))];
     const unsigned class = below(p, 2) ? BPF_JMP : BPF_JMP32;
     const unsigned dst = below(p, FREE_REGISTERS);
