@@ -14,7 +14,7 @@
  */
 #include "bpf/jit_x86.h"
 
-enum { MAX_OPS = 4, MAX_RESULTS = 2 };
+enum { MAX_OPS = 4, MAX_RESULTS = 2, WINDOW = 12 };
 
 /* One branch, and what becomes of it. */
 struct move {
@@ -97,7 +97,8 @@ static bool make_condition(struct move *m)
     struct jit_op *compare = jit_tail(f, m->block);
     struct jit_op *before = jit_op_prev(f, compare);
     const jit_mask bit = JIT_BIT(op->dst);
-    while (before && !((jit_writes(before) | jit_reads(f, before)) & bit))
+    for (unsigned n = 0;
+         before && n < WINDOW && !((jit_writes(before) | jit_reads(f, before)) & bit); n++)
         before = jit_op_prev(f, before);
     if (!before || before->kind != JIT_IMM || before->dst != op->dst || before->imm != !op->imm ||
         jit_reads(f, compare) & bit)
