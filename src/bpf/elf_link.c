@@ -207,7 +207,9 @@ static int resolve(const struct bpf_loader *l, uint32_t index, uint64_t addend,
     const struct bpf_elf_section *s = &l->sections[symbol.section];
     if (s->place == BPF_PLACE_NONE)
         return bpf_elf_bad(l, "'%s' is in section %s, which is not loaded%s", symbol.name, s->name,
-                           strstr(s->name, "maps") ? ": there are no maps" : "");
+                           strstr(s->name, "maps")           ? ": there are no maps"
+                           : !strcmp(s->name, ".jumptables") ? ": compile with -fno-jump-tables"
+                                                             : "");
     const uint64_t value = symbol.value + addend;
     const bool code = s->place == BPF_PLACE_CODE;
     if (value > s->size || (code && (value == s->size || value % sizeof(struct bpf_insn))))

@@ -88,6 +88,15 @@ struct { int *type; } table __attribute__((section(".maps")));
 long prog(void) { return *(volatile long *)&table; }
 END
 check_fails "maps" 1 "'table' is in section .maps, which is not loaded: there are no maps" "${run[@]}" maps.o
+if command -v clang-22 >/dev/null; then
+    {
+        echo 'int prog(volatile int *memory) { switch (*memory) {'
+        for n in {0..20}; do echo "case $n: memory[$n] = *memory * $n; break;"; done
+        echo '} return *memory; }'
+    } >jumps.c
+    clang-22 -target bpf -mcpu=v4 -O2 -c jumps.c -o jumps.o
+    check_fails "tables of jumps" 1 "in section .jumptables, .*: compile with -fno-jump-tables" "${run[@]}" jumps.o
+fi
 source_of undefined <<'END'
 long helper(long n);
 long prog(long a) { return helper(a); }
