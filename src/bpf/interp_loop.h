@@ -6,7 +6,7 @@
  * follows which, where a single jump for all would be guessed wrong most of the time.
  */
 
-static int LOOP(struct bpf_vm *vm, uint64_t *r0)
+static int LOOP(struct bpf_vm *vm, enum bpf_check check, uint64_t *r0)
 {
     /* In the order of enum bpf_op_code. */
     /* clang-format off */
@@ -31,7 +31,7 @@ static int LOOP(struct bpf_vm *vm, uint64_t *r0)
     uint64_t *const r = m.r;
     int error = 0;
 
-    machine_init(&m, prog);
+    machine_init(&m, vm, check);
     goto *labels[op->code];
 
     BINARY(ADD, a + b)
@@ -97,7 +97,7 @@ static int LOOP(struct bpf_vm *vm, uint64_t *r0)
     OP(LDDW, DST = op->imm; op++)
 
     OP(JUMP, JUMP)
-    OP(CALL_HELPER, call_helper(vm, r, &prog->environment->helpers[op->imm]);
+    OP(CALL_HELPER, call_helper(vm, &m, &prog->environment->helpers[op->imm]);
        if (vm->error < 0) FAIL(vm->error))
     OP(CALL_NOTHING, FAIL(-EINVAL))
     OP(CALL_LOCAL, GO_ON(enter(vm, &m, op, op + op->offset, op->imm, &error)))
