@@ -7,8 +7,8 @@
  *     table.c    the zone table on the device below: formatting and loading
  *     commit.c   writing what changed of it
  *
- * Locks: zns.lock, then the lock of a zone; two zones' only under zns.lock. A write to an open zone
- * takes its zone's lock alone, a read of what is written takes none. commit.lock stands alone.
+ * Locks: zns.lock, then the lock of one zone. A write to an open zone takes its zone's lock alone,
+ * a read of what is written takes none. commit.lock stands alone.
  */
 #ifndef ZONE_ZNS_H
 #define ZONE_ZNS_H
@@ -166,13 +166,13 @@ int zns_write_begin(struct zns *z, struct zns_slot *slot, bool append);
 /* The data is there, or not. */
 void zns_write_end(struct zns *z, struct zns_slot *slot, int result, bool durable);
 
-/* The operations; *changed: whether the table has to be written for it. */
+/* The operations. What finish did is durable after the next commit. */
 int zns_zone_open(struct zns *z, struct zns_zone *zone);
 int zns_zone_close(struct zns *z, struct zns_zone *zone);
-int zns_zone_finish(struct zns *z, struct zns_zone *zone, bool *changed);
+int zns_zone_finish(struct zns *z, struct zns_zone *zone);
 int zns_open_all(struct zns *z);
 int zns_close_all(struct zns *z);
-int zns_finish_all(struct zns *z, bool *changed);
+int zns_finish_all(struct zns *z);
 
 /* A reset of one zone begins: nothing else changes it until it ends. 1, 0 if there is nothing to
  * do, or an error. */
