@@ -27,6 +27,7 @@ static const struct {
     unsigned read_percent;
     uint32_t block;
     unsigned depth;
+    bool question; /* for programs that run beside the data, and their peers */
 } standard[] = {
     {"randread-4k-qd1", "4 KiB random read, depth 1", false, BENCH_RANDOM, 100, 4096, 1},
     {"randread-4k-qd32", "4 KiB random read, depth 32", false, BENCH_RANDOM, 100, 4096, 32},
@@ -36,6 +37,10 @@ static const struct {
     {"write-64k-qd4", "64 KiB sequential write, depth 4", true, BENCH_SEQUENTIAL, 0, 65536, 4},
     {"read-1m-qd4", "1 MiB sequential read, depth 4", true, BENCH_SEQUENTIAL, 100, 1 << 20, 4},
     {"write-1m-qd4", "1 MiB sequential write, depth 4", true, BENCH_SEQUENTIAL, 0, 1 << 20, 4},
+    {"csd-entropy", "How often does each byte occur?", true, BENCH_SEQUENTIAL, 100, 256 << 10, 8,
+     true},
+    {"csd-filter", "How many int32 lie above a limit?", true, BENCH_SEQUENTIAL, 100, 256 << 10, 8,
+     true},
 };
 
 /* Is word in the comma-separated list? An empty list holds all. */
@@ -69,10 +74,11 @@ static void standard_jobs(struct bench_matrix *m, bool writes, const struct benc
     for (unsigned i = 0; i < ARRAY_SIZE(standard); i++) {
         struct bench_named_job *j = &m->job[m->job_count];
         if (!listed(cli_text(cli, "jobs", NULL), standard[i].name) ||
-            (!writes && standard[i].read_percent < 100))
+            (!writes && standard[i].read_percent < 100) ||
+            (standard[i].question && cli->operand_count))
             continue;
         *j = (struct bench_named_job){standard[i].name, standard[i].title, standard[i].bandwidth,
-                                      o->job};
+                                      standard[i].question, o->job};
         j->job.pattern = standard[i].pattern;
         j->job.read_percent = standard[i].read_percent;
         j->job.block = standard[i].block;
@@ -88,7 +94,8 @@ static void own_job(struct bench_matrix *m, const struct bench_options *o)
     snprintf(title, sizeof(title), "%s %s, depth %u, %u thread%s%s",
              cli_format_size(o->job.block, size), o->rw, o->job.depth, o->job.threads,
              o->job.threads == 1 ? "" : "s", o->verify[0] ? ", verified" : "");
-    m->job[m->job_count++] = (struct bench_named_job){"job", title, o->job.block >= 65536, o->job};
+    m->job[m->job_count++] =
+        (struct bench_named_job){"job", title, o->job.block >= 65536, false, o->job};
 }
 
 /* ---- paths ----------------------------------------------------------------------------- */
@@ -113,16 +120,17 @@ static void standard_paths(struct bench_matrix *m)
 /* How long a job may take, so that all together stay within the budget. */
 static uint64_t standard_runtime(const struct bench_matrix *m)
 {
-    uint64_t paths = 0, budget = BUDGET;
+    uint64_t cells = 0, budget = BUDGET;
     for (unsigned p = 0; p < m->path_count; p++) {
         const struct bench_path_kind *k = m->path[p].kind;
         if (k && k->unavailable())
             continue;
-        paths++;
-        if (k && k->remote)
+        for (unsigned j = 0; j < m->job_count; j++)
+            cells += bench_applies(m, p, j);
+        if (k && k->remote && !k->way)
             budget = BUDGET + BUDGET_GUEST;
     }
-    uint64_t cells = m->rounds * max_u64(paths, 1) * max_u64(m->job_count, 1);
+    cells = max_u64(cells, 1) * m->rounds;
     return min_u64(budget / cells, 2 * BENCH_SECOND);
 }
 

@@ -30,6 +30,8 @@ struct bench_remote {
     int (*run)(void *remote, const struct bench_job *job, struct bench_result *result,
                char why[256]);
     void (*stop)(void *remote);
+    /* NULL, or how many bytes reached the caller for each that was read, of the last run. */
+    uint64_t (*returned)(const void *remote);
 };
 
 /* What a guest gets as its disk. */
@@ -38,6 +40,15 @@ enum bench_disk {
     BENCH_DISK_NULL,  /* QEMU's null-co */
     BENCH_DISK_FILE,  /* a raw file, O_DIRECT */
     BENCH_DISK_SHARE, /* no disk, but a folder over 9P */
+};
+
+/* How a question about the data of a device is answered (bench_csd.c). */
+enum bench_csd_way {
+    BENCH_CSD_NONE,
+    BENCH_CSD_NATIVE,  /* by plain C, to which all data is read */
+    BENCH_CSD_JIT,     /* by a verified program, compiled */
+    BENCH_CSD_CHECKED, /* by a program that is not verified, compiled with checks */
+    BENCH_CSD_INTERP,  /* by a program, interpreted */
 };
 
 /* A row of the table in bench_paths.c: a way from a program to its data. */
@@ -58,6 +69,7 @@ struct bench_path_kind {
     const char *device; /* what the guest calls it; after a last '=' goes a size */
     const char *setup; /* instead: a shell command for a Linux guest, which makes it of $SIZE bytes,
                           with $ASHLAR, and says what it is called */
+    enum bench_csd_way way; /* not NONE: it answers questions, and does no other jobs */
 };
 
 extern const struct bench_path_kind bench_path_kinds[]; /* ends with a zero name */
@@ -81,6 +93,7 @@ struct bench_named_job {
     const char *name;  /* "randread-4k-qd1" */
     const char *title; /* "4 KiB random read, depth 1" */
     bool bandwidth;    /* judged by MB/s; else by IOPS */
+    bool question;     /* for the paths that answer questions */
     struct bench_job job;
 };
 
@@ -100,7 +113,8 @@ struct bench_cell {
     struct bench_spread mbps_spread;
     struct bench_side typical; /* latencies of the round with the median figure */
     struct bench_result last;
-    char error[256]; /* "" if all rounds ran */
+    uint64_t returned; /* bytes that reached the caller in the last run; 0: not told */
+    char error[256];   /* "" if all rounds ran */
 };
 
 struct bench_matrix {
@@ -128,6 +142,13 @@ static inline const struct bench_spread *bench_figure(const struct bench_matrix 
     return m->job[job].bandwidth ? &c->mbps_spread : &c->iops_spread;
 }
 
+/* Whether the job is one for this path. */
+static inline bool bench_applies(const struct bench_matrix *m, unsigned path, unsigned job)
+{
+    const struct bench_path_kind *kind = m->path[path].kind;
+    return (kind && kind->way) == m->job[job].question;
+}
+
 /* The machine that the figures are of. */
 struct bench_machine {
     char kernel[128];
@@ -145,11 +166,12 @@ int bench_matrix_run(struct bench_matrix *m, const struct bench_place *place);
 /* bench_paths.c */
 bool bench_in_path(const char *program);
 
-/* bench_guest.c, bench_qemu_img.c */
-extern const struct bench_remote bench_unikernel, bench_linux_guest, bench_qemu_img;
+/* bench_guest.c, bench_qemu_img.c, bench_csd.c */
+extern const struct bench_remote bench_unikernel, bench_linux_guest, bench_qemu_img, bench_csd;
 const char *bench_no_unikernel(void);
 const char *bench_no_linux_guest(void);
 const char *bench_no_qemu_img(void);
+const char *bench_no_programs(void);
 /* The raw file of this run, full of data; made by the first. 0, or -1 with a reason. */
 int bench_guest_file(const struct bench_place *place, char file[300], char why[256]);
 

@@ -82,6 +82,8 @@ static json_t *results_json(const struct bench_matrix *m)
                 json_object_set_new(o, "iops", spread_json(&c->iops_spread, c->iops, c->rounds));
                 json_object_set_new(o, "mbps", spread_json(&c->mbps_spread, c->mbps, c->rounds));
                 json_object_set_new(o, "latency_ns", latency_json(&c->typical));
+                if (m->job[j].question)
+                    json_object_set_new(o, "returned_bytes", json_integer((json_int_t)c->returned));
             }
             json_array_append_new(all, o);
         }

@@ -63,8 +63,12 @@ static void print_row(const struct bench_matrix *m, unsigned path, unsigned job)
     bench_format_figure(s->max, bandwidth, max);
     if (!bandwidth)
         min[strcspn(min, " ")] = max[strcspn(max, " ")] = '\0';
-    printf("  %-32.32s %10s   %9s - %-9s  %8s %8s\n", m->path[path].title, median, min, max,
-           bench_format_time(c->typical.p50, p50), bench_format_time(c->typical.p99, p99));
+    printf("  %-32.32s %10s   %9s - %-9s", m->path[path].title, median, min, max);
+    if (m->job[job].question)
+        printf("  %8" PRIu64 " bytes\n", c->returned);
+    else
+        printf("  %8s %8s\n", bench_format_time(c->typical.p50, p50),
+               bench_format_time(c->typical.p99, p99));
 }
 
 void bench_print_table(const struct bench_matrix *m)
@@ -76,12 +80,16 @@ void bench_print_table(const struct bench_matrix *m)
                bench_format_time(first->runtime, time));
     else
         printf("%u round%s", m->rounds, m->rounds == 1 ? "" : "s");
-    printf("; median, lowest and highest round; latency p50 and p99\n");
+    printf("; median, lowest and highest round; latency p50 and p99, or what reached the caller\n");
     for (unsigned j = 0; j < m->job_count; j++) {
-        printf("\n%s\n", m->job[j].title);
-        for (unsigned p = 0; p < m->path_count; p++)
-            if (!m->path[p].unavailable[0])
-                print_row(m, p, j);
+        unsigned told = 0;
+        for (unsigned p = 0; p < m->path_count; p++) {
+            if (m->path[p].unavailable[0] || !bench_applies(m, p, j))
+                continue;
+            if (!told++)
+                printf("\n%s\n", m->job[j].title);
+            print_row(m, p, j);
+        }
     }
     for (unsigned p = 0; p < m->path_count; p++)
         if (m->path[p].unavailable[0])

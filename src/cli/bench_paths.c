@@ -242,6 +242,21 @@ static int start_qsd(const struct bench_place *place, char spec[512], pid_t *ser
             BENCH_DISK_NONE, NULL, setup                                                           \
     }
 
+/* ---- programs beside the data (bench_csd.c) ------------------------------------------------ */
+
+#define QUESTION(device, how, title, family, peer, way)                                            \
+    {                                                                                              \
+        "csd-" device "-" how, title, family, peer, bench_no_programs, NULL, false, &bench_csd,    \
+            BENCH_DISK_NONE, device, NULL, way                                                     \
+    }
+#define QUESTIONS(device, family)                                                                  \
+    QUESTION(device, "native", device ": plain C, all data read", family, true, BENCH_CSD_NATIVE), \
+        QUESTION(device, "jit", device ": program, compiled", family, false, BENCH_CSD_JIT),       \
+        QUESTION(device, "checked", device ": program, checked", family, false,                    \
+                 BENCH_CSD_CHECKED),                                                               \
+        QUESTION(device, "interp", device ": program, interpreted", family, false,                 \
+                 BENCH_CSD_INTERP)
+
 /* ---- the table ------------------------------------------------------------------------- */
 
 const struct bench_path_kind bench_path_kinds[] = {
@@ -293,5 +308,8 @@ const struct bench_path_kind bench_path_kinds[] = {
                MAKE_FILE "modprobe ublk_drv && $ASHLAR serve ublk file:/dev/shm/file"),
     LINUX_DISK("loop", "loop, direct I/O", FILE_BLOCK, true,
                MAKE_FILE "modprobe loop && losetup --direct-io=on --show -f /dev/shm/file"),
+    QUESTIONS("mem", "Programs beside the data: memory"),
+    QUESTIONS("file", "Programs beside the data: a file, O_DIRECT"),
+    QUESTIONS("zns", "Programs beside the data: zones in memory"),
     {0},
 };

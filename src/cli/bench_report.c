@@ -5,6 +5,7 @@
 #include "cli/bench.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -143,6 +144,8 @@ static void bar(FILE *f, const struct bench_matrix *m, unsigned path, unsigned j
         fprintf(f, "<b>failed</b><div class=\"track\"></div></div>\n");
         return;
     }
+    if (m->job[job].question)
+        fprintf(f, ", %" PRIu64 " bytes returned", bench_cell(m, path, job)->returned);
     fprintf(f,
             " <b>%s</b><div class=\"track\"><div class=\"bar\" style=\"width:%.2f%%\"></div>"
             "<div class=\"spread\" style=\"left:%.2f%%;width:%.2f%%\"></div></div></div>\n",
@@ -162,7 +165,8 @@ static void bars(FILE *f, const struct bench_matrix *m, const char *family, unsi
     bench_report_text(f, m->job[job].title);
     fprintf(f, "</h3>\n");
     for (unsigned p = 0; p < m->path_count; p++)
-        if (!strcmp(m->path[p].family, family) && !m->path[p].unavailable[0])
+        if (!strcmp(m->path[p].family, family) && !m->path[p].unavailable[0] &&
+            bench_applies(m, p, job))
             bar(f, m, p, job, scale);
     fprintf(f, "</div>\n");
 }

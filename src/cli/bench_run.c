@@ -92,6 +92,14 @@ static void open_remote(struct bench_matrix *m, struct bench_path *p,
     }
 }
 
+static bool has_job(const struct bench_matrix *m, unsigned path)
+{
+    for (unsigned j = 0; j < m->job_count; j++)
+        if (bench_applies(m, path, j))
+            return true;
+    return false;
+}
+
 static void open_path(struct bench_matrix *m, struct bench_path *p, const struct bench_place *place)
 {
     struct blk_error err;
@@ -207,7 +215,7 @@ static void run_cell(struct bench_matrix *m, unsigned path, unsigned job)
     struct blk_error err;
     const struct bench_path *p = &m->path[path];
     int error;
-    if ((!p->dev && !p->remote) || c->error[0])
+    if ((!p->dev && !p->remote) || c->error[0] || !bench_applies(m, path, job))
         return;
     m->job[job].job.stop = &m->stopped;
     if (p->remote)
@@ -221,6 +229,8 @@ static void run_cell(struct bench_matrix *m, unsigned path, unsigned job)
     else
         snprintf(c->error, sizeof(c->error), "%.250s", err.text);
     c->last = r;
+    if (p->remote && p->kind->remote->returned)
+        c->returned = p->kind->remote->returned(p->remote);
 }
 
 static void run_rounds(struct bench_matrix *m)
@@ -248,7 +258,8 @@ int bench_matrix_run(struct bench_matrix *m, const struct bench_place *place)
     sigaction(SIGTERM, &action, &old_term);
     for (unsigned i = 0; i < m->path_count && !stopped(m); i++) {
         cli_progress("prepare", i, m->path_count);
-        open_path(m, &m->path[i], place);
+        if (has_job(m, i))
+            open_path(m, &m->path[i], place);
     }
     cli_progress_end();
     if (!stopped(m))
