@@ -76,7 +76,8 @@ struct bpf_log {
 ASHLAR_API int bpf_module_open(const void *elf, size_t size, struct bpf_module **module,
                                struct bpf_log *log);
 
-/* The same for bare instructions (8 bytes each, little-endian): one function, named "main". */
+/* The same for bare instructions (8 bytes each, little-endian). The first function is "main";
+ * others, "function_N", start at each instruction N that a local call goes to. */
 ASHLAR_API int bpf_module_open_insns(const void *insns, size_t size, struct bpf_module **module,
                                      struct bpf_log *log);
 

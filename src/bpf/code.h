@@ -19,6 +19,8 @@ struct bpf_code {
     uint64_t rodata_size;
     uint8_t *data; /* .data and, as zeroes at its end, .bss */
     uint64_t data_size;
+    struct bpf_pointer *pointers; /* in globals */
+    uint32_t pointer_count;
 
     struct bpf_line *lines; /* in the order of insn; may be none */
     uint32_t line_count;
@@ -31,6 +33,16 @@ struct bpf_function_info {
     bool global;           /* binding */
 };
 
+/* 8 bytes of a global that hold the address of a global, as a table of strings does. They are 0
+ * here, for where globals are depends on the environment. (Addresses of functions are known, and
+ * stand where they belong.) */
+struct bpf_pointer {
+    uint64_t offset; /* of the 8 bytes, in their section */
+    uint64_t value;  /* offset in the section that they point to */
+    uint8_t section; /* BPF_GLOBAL_RODATA, BPF_GLOBAL_DATA */
+    uint8_t target;  /* the same */
+};
+
 /* From this instruction on, until the next line. */
 struct bpf_line {
     uint32_t insn;
@@ -39,9 +51,28 @@ struct bpf_line {
     const char *text; /* "" if unknown */
 };
 
+/* Programs share the code of their module: it goes with the last of them. */
 struct bpf_module {
     struct bpf_code code;
+    uint32_t programs; /* atomic */
 };
+
+/* Where a local call at `insn` goes, or which function a LDDW there names; as in the kernel, both
+ * are relative to the next slot. */
+static inline uint32_t bpf_code_target(const struct bpf_code *code, uint32_t insn)
+{
+    return insn + 1 + (uint32_t)code->insns[insn].imm;
+}
+
+/* The register of a callx: clang before 19 had it in imm. */
+static inline unsigned bpf_callx_register(const struct bpf_insn *insn)
+{
+    return insn->imm ? (unsigned)insn->imm : insn->dst;
+}
+
+/* Write the pointers of globals into a copy of them that programs see at these addresses. */
+void bpf_code_set_pointers(const struct bpf_code *code, uint8_t *rodata, uint64_t rodata_address,
+                           uint8_t *data, uint64_t data_address);
 
 /* Which function an instruction is in; NULL if it is past the end. */
 const struct bpf_function_info *bpf_code_function(const struct bpf_code *code, uint32_t insn);
@@ -63,7 +94,7 @@ int bpf_code_check(const struct bpf_code *code, struct bpf_log *log);
 #define BPF_TEXT_SIZE 96
 void bpf_insn_text(const struct bpf_code *code, uint32_t insn, char text[BPF_TEXT_SIZE]);
 
-/* Append to a log; it may be NULL. */
+/* Append to a log, which may be NULL. The format ends with a newline where the line ends. */
 void bpf_log_add(struct bpf_log *log, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/util.h"
+
 struct bpf_insn {
     uint8_t opcode;
     uint8_t dst : 4; /* little-endian layout: the low half of the second byte */
@@ -12,6 +14,18 @@ struct bpf_insn {
     int16_t offset;
     int32_t imm;
 };
+
+#define BPF_INSN_SIZE 8
+
+/* From the bytes of a file, little-endian. */
+static inline struct bpf_insn bpf_insn_read(const uint8_t *p)
+{
+    return (struct bpf_insn){.opcode = p[0],
+                             .dst = p[1] & 15u,
+                             .src = (p[1] >> 4) & 15u,
+                             .offset = (int16_t)(p[2] | p[3] << 8),
+                             .imm = (int32_t)load_le32(p + 4)};
+}
 
 #define BPF_REGISTERS 11 /* r0 to r10 */
 #define BPF_FP        10 /* r10, the frame pointer: the end of this function's stack */
@@ -61,7 +75,7 @@ enum bpf_jump {
     BPF_JNE = 0x50,
     BPF_JSGT = 0x60,
     BPF_JSGE = 0x70,
-    BPF_CALL = 0x80, /* src 0: helper imm; src 1: local function at pc + imm; X: callx */
+    BPF_CALL = 0x80, /* src 0: helper imm; src 1: local function, bpf_code_target(); X: callx */
     BPF_EXIT = 0x90,
     BPF_JLT = 0xa0,
     BPF_JLE = 0xb0,
@@ -92,7 +106,7 @@ enum bpf_atomic {
 /* src of LDDW (RFC 9669, section 5.4, table 12). The loader leaves only these. */
 enum {
     BPF_LDDW_NUMBER = 0,
-    BPF_LDDW_FUNCTION = 4, /* the function at pc + imm, for callx. (The value is
+    BPF_LDDW_FUNCTION = 4, /* the function at bpf_code_target(), for callx. (The value is
                               BPF_CODE_ADDRESS + its first instruction.) */
     BPF_LDDW_GLOBAL = 6,   /* byte `imm of the second slot` of global section imm */
 };
