@@ -60,14 +60,14 @@ enum value_kind {
 /* A register, or eight bytes of stack that were stored whole. */
 struct value {
     uint8_t kind;
-    uint8_t span;  /* POINTER: of the layout; BPF_SPAN_STACK */
-    uint8_t frame; /* POINTER to the stack: whose */
-    bool nullable; /* POINTER: may be 0 */
-    bool shifted;  /* SCALAR: it is its form, shifted left by 32 */
-    bool formed;   /* form is valid */
-    uint32_t id;   /* POINTER: which object; 0: all of the span or frame. FUNCTION: its first
-                      instruction. STALE: the helper call that moved it */
-    uint64_t size; /* POINTER: bytes of the object */
+    uint8_t span;        /* POINTER: of the layout; BPF_SPAN_STACK */
+    uint8_t frame;       /* POINTER to the stack: whose */
+    bool nullable;       /* POINTER: may be 0 */
+    bool shifted;        /* SCALAR: it is its form, shifted left by 32 */
+    bool formed;         /* form is valid */
+    uint32_t id;         /* POINTER: which object; 0: all of the span or frame. FUNCTION: its first
+                            instruction. STALE: the helper call that moved it */
+    uint64_t size;       /* POINTER: bytes of the object */
     struct scalar range; /* SCALAR: itself; POINTER: the offset from the start of the object */
     struct form form;    /* of the same */
 };
@@ -117,9 +117,9 @@ struct loop_shape {
 };
 
 struct flow {
-    uint32_t *order;  /* of each instruction */
-    uint32_t *loop;   /* of each instruction that is a head: its number, else NO_LOOP */
-    uint16_t *live;   /* registers that may be read before they are written */
+    uint32_t *order;   /* of each instruction */
+    uint32_t *loop;    /* of each instruction that is a head: its number, else NO_LOOP */
+    uint16_t *live;    /* registers that may be read before they are written */
     uint8_t *arrivals; /* 0, 1, 2: from how many sides it is reached */
     struct loop_shape *loops;
     uint32_t loop_count, loop_room;
@@ -224,10 +224,14 @@ void verify_print_state(struct verifier *v, struct bpf_log *log, const struct st
 void verify_print_insn(struct verifier *v, struct bpf_log *log, uint32_t insn);
 
 /* verify.c */
-/* Something is wrong at this instruction. The path goes on if the caller can assume that it was
- * right: in a loop whose state is still guessed, that tells more. Always false. */
+/* Something is wrong at this instruction: in a loop whose state is still guessed it is remembered,
+ * else it ends the verification. Always false. */
 bool verify_fail(struct verifier *v, struct state *s, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* The same, but the path may go on as if it had been right: true, unless that was all. */
+bool verify_doubt(struct verifier *v, struct state *s, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void failure_pass(struct verifier *v, struct failure *f); /* to v->attempt */
 
 /* verify_alu.c */
 bool verify_alu(struct verifier *v, struct state *s, const struct bpf_insn *insn);
@@ -252,17 +256,17 @@ const char *verify_object(const struct verifier *v, const struct value *pointer,
 bool memory_string(struct verifier *v, struct state *s, const struct value *pointer);
 
 /* verify_call.c */
-bool verify_call_helper(struct verifier *v, struct state *s, const struct bpf_insn *insn);
+bool verify_call_helper(struct verifier *v, struct state *s, uint64_t id);
 bool verify_call_local(struct verifier *v, struct state *s, uint32_t target);
-bool verify_exit(struct verifier *v, struct state *s, bool *ended);
-const struct bpf_function_info *verify_callee(struct verifier *v, uint32_t target);
+bool verify_exit(struct verifier *v, struct state *s); /* false: the program ends, or fails */
 
 /* verify_loop.c */
 /* A way through one loop (or, with parent NULL, through the program): see there. */
 enum attempt_mode { ATTEMPT_ALL, ATTEMPT_EXACT, ATTEMPT_INDUCT, ATTEMPT_EXACT_LONG };
 
 #define MAX_TEMPLATES 16
-struct template {
+struct template
+{
     struct form form; /* base 0, first factor positive; of symbols of the head */
     int64_t flips[4]; /* where comparisons of it come out differently */
     unsigned flip_count;
@@ -276,6 +280,7 @@ enum place_class { PLACE_SAME, PLACE_STEP, PLACE_FREE, PLACE_GONE };
 struct place {
     uint8_t class;
     uint8_t grown;
+    bool seen;       /* FREE: the head has bounds for it already */
     int64_t step;    /* STEP */
     uint32_t symbol; /* FREE */
     uint32_t object; /* POINTER whose object is another each time */
@@ -287,14 +292,15 @@ struct attempt {
     unsigned depth; /* frame that the loop is in */
     uint32_t loop;  /* of the flow */
     enum attempt_mode mode;
-    uint32_t base;       /* symbols from here on are younger than the pass */
+    uint32_t entry_base; /* symbols from here on are younger than the entry */
+    uint32_t base;       /* and these younger than the pass */
     struct state *queue; /* in the order of the flow */
     struct state *entry; /* how the loop was entered */
     struct state *head;  /* what is thought to hold at each arrival at the head */
     struct state *backs; /* arrivals at the head */
     struct state *exits;
     struct failure failure; /* the first of this pass */
-    struct failure kept;    /* of the induction, while it is tried exactly */
+    struct failure kept;    /* of the induction, while the loop is gone through exactly */
     unsigned pass;
     uint64_t deadline; /* exact: give up when looked is this */
     struct place *places;
@@ -302,7 +308,6 @@ struct attempt {
     uint32_t counter; /* symbol: how often the loop has gone round; 0: none */
     bool no_counter;
     int64_t counter_max;
-    bool ends; /* proven */
     struct template templates[MAX_TEMPLATES];
     unsigned template_count;
 };

@@ -124,8 +124,8 @@ static struct interval interval_meet(struct interval a, struct interval b)
 }
 
 /* Add factor * r to a sum of which either end may already be lost. */
-static void add_scaled(__int128 *min, __int128 *max, bool *no_min, bool *no_max,
-                       struct interval r, int64_t factor)
+static void add_scaled(__int128 *min, __int128 *max, bool *no_min, bool *no_max, struct interval r,
+                       int64_t factor)
 {
     int64_t low = factor > 0 ? r.min : r.max, high = factor > 0 ? r.max : r.min;
     *no_min |= low == INT64_MIN || low == INT64_MAX;
