@@ -221,11 +221,10 @@ static const struct form *known_form(const struct value *value, struct form *con
 {
     if (value->kind != VALUE_SCALAR && value->kind != VALUE_POINTER)
         return NULL;
-    if (scalar_is_const(&value->range)) {
-        *constant = form_const(value->range.all.smin);
-        return constant;
-    }
-    return value->formed && !value->shifted ? &value->form : NULL;
+    if (value->formed && !value->shifted)
+        return &value->form;
+    *constant = form_const(value->range.all.smin);
+    return scalar_is_const(&value->range) ? constant : NULL;
 }
 
 static const struct form *place_form(struct state *s, unsigned place, struct form *constant)

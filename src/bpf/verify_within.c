@@ -94,15 +94,10 @@ static bool numbers_match(struct compare *c, const struct value *new, const stru
         return !old->shifted && !old->formed;
     if (!old->formed || !old->form.count)
         return true;
-    if (scalar_is_const(&new->range)) {
-        struct form number = form_const(new->range.all.smin);
-        return !new->shifted &&forms_match(c, &number, &old->form);
-    }
-    if (!new->formed) {
-        /* It has no name. That will do if nothing else is said of old's. */
-        return false;
-    }
-    return forms_match(c, &new->form, &old->form);
+    if (new->formed && forms_match(c, &new->form, &old->form))
+        return true;
+    struct form number = form_const(new->range.all.smin);
+    return scalar_is_const(&new->range) && !new->shifted && forms_match(c, &number, &old->form);
 }
 
 static bool objects_match(struct compare *c, const struct value *new, const struct value *old)
