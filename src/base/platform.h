@@ -30,6 +30,13 @@ void base_unreserve(void *memory, uint64_t size);
 /* Give the memory of whole pages back; they read as zeroes again. */
 void base_reserve_discard(void *memory, uint64_t size);
 
+/* Memory for machine code that is made while the process runs; never writable and executable at
+ * once. base_code_alloc() gives whole pages to write to; base_code_seal() makes them executable
+ * and read-only: 0 or a negative errno. NULL: there is none, or this home does not allow it. */
+void *base_code_alloc(size_t size);
+int base_code_seal(void *code, size_t size);
+void base_code_free(void *code, size_t size);
+
 /* ---- time ------------------------------------------------------------------------------ */
 
 uint64_t base_now_ns(void);  /* monotonic */

@@ -17,6 +17,7 @@ struct frame {
 
 struct machine {
     uint64_t r[BPF_REGISTERS];
+    uint64_t empty; /* what a register holds that has nothing to hold: 0 or NOISE */
     unsigned depth; /* calls that have not come back */
     struct frame frames[BPF_MAX_DEPTH];
 };
@@ -37,10 +38,25 @@ static inline __attribute__((always_inline)) uintptr_t reach(struct bpf_vm *vm,
 
 /* ---- calls ------------------------------------------------------------------------------ */
 
-static void call_helper(struct bpf_vm *vm, uint64_t *r, const struct bpf_helper *helper)
+static void empty_registers(struct machine *m, unsigned first, unsigned last)
 {
+    for (unsigned i = first; i <= last; i++)
+        m->r[i] = m->empty;
+}
+
+/* A stack frame that a function finds: as it is, or noise. */
+static void empty_frame(struct bpf_vm *vm, const struct machine *m)
+{
+    if (m->empty)
+        memset(vm->memory + (m->r[BPF_FP] - BPF_FRAME_SIZE - BPF_ADDRESS), (uint8_t)m->empty,
+               BPF_FRAME_SIZE);
+}
+
+static void call_helper(struct bpf_vm *vm, struct machine *m, const struct bpf_helper *helper)
+{
+    uint64_t *r = m->r;
     r[0] = helper->function(vm, r[1], r[2], r[3], r[4], r[5]);
-    memset(&r[1], 0, 5 * sizeof(r[0]));
+    empty_registers(m, 1, 5);
 }
 
 /* Begin a function: the op before its first, for the loop steps on; NULL with *error. */
@@ -58,6 +74,9 @@ static const struct bpf_op *enter(struct bpf_vm *vm, struct machine *m, const st
     f->back = call;
     memcpy(f->saved, &m->r[6], sizeof(f->saved));
     m->r[BPF_FP] -= BPF_FRAME_SIZE;
+    empty_frame(vm, m);
+    if (m->empty)
+        empty_registers(m, 6, 9);
     return first - 1;
 }
 
@@ -66,6 +85,8 @@ static const struct bpf_op *leave(struct machine *m)
     const struct frame *f = &m->frames[--m->depth];
     memcpy(&m->r[6], f->saved, sizeof(f->saved));
     m->r[BPF_FP] += BPF_FRAME_SIZE;
+    if (m->empty)
+        empty_registers(m, 1, 5);
     return f->back;
 }
 
@@ -85,7 +106,7 @@ static const struct bpf_op *call_register(struct bpf_vm *vm, struct machine *m,
         *error = -EINVAL;
         return NULL;
     }
-    call_helper(vm, m->r, helper);
+    call_helper(vm, m, helper);
     *error = vm->error;
     return *error < 0 ? NULL : op;
 }
@@ -123,14 +144,20 @@ static inline uint32_t smod32(uint32_t a, uint32_t b)
 
 /* ---- the loop --------------------------------------------------------------------------- */
 
-static void machine_init(struct machine *m, const struct bpf_prog *prog)
+#define NOISE UINT64_C(0xa5a5a5a5a5a5a5a5)
+
+static void machine_init(struct machine *m, struct bpf_vm *vm, enum bpf_check check)
 {
+    const struct bpf_prog *prog = vm->prog;
     const struct bpf_span *stack = &prog->layout.spans[BPF_SPAN_STACK];
-    memset(m->r, 0, sizeof(m->r));
     m->depth = 0;
+    m->empty = check == BPF_CHECK_NOISE ? NOISE : 0;
+    empty_registers(m, 0, 9);
     for (unsigned i = 1; i <= 5; i++)
-        m->r[i] = bpf_prog_entry_value(prog, i);
+        if (prog->environment->entry[i - 1].kind != BPF_VALUE_NONE)
+            m->r[i] = bpf_prog_entry_value(prog, i);
     m->r[BPF_FP] = stack->start + stack->size;
+    empty_frame(vm, m);
 }
 
 #define DST r[op->dst]
@@ -233,10 +260,10 @@ int bpf_interpret(struct bpf_vm *vm, enum bpf_check check, uint64_t *r0)
 {
     switch (check) {
     case BPF_CHECK_NONE:
-        return run_unchecked(vm, r0);
+        return run_unchecked(vm, check, r0);
     case BPF_CHECK_ARENA:
-        return run_checked(vm, r0);
+        return run_checked(vm, check, r0);
     default:
-        return run_strict(vm, r0);
+        return run_strict(vm, check, r0);
     }
 }

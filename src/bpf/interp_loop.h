@@ -6,30 +6,32 @@
  * follows which, where a single jump for all would be guessed wrong most of the time.
  */
 
-static int LOOP(struct bpf_vm *vm, uint64_t *r0)
+static int LOOP(struct bpf_vm *vm, enum bpf_check check, uint64_t *r0)
 {
     /* In the order of enum bpf_op_code. */
+    /* clang-format off */
     static const void *const labels[] = {
 #define X(name) &&op_##name##64_K, &&op_##name##64_X, &&op_##name##32_K, &&op_##name##32_X,
         BPF_OPS_BINARY(X) BPF_OPS_COMPARE(X)
 #undef X
 #define X(name) &&op_ATOMIC_##name##64, &&op_ATOMIC_##name##32,
-            BPF_OPS_ATOMIC(X)
+        BPF_OPS_ATOMIC(X)
 #undef X
 #define X(size) &&op_LOAD##size, &&op_STORE##size##_K, &&op_STORE##size##_X,
-                BPF_OPS_SIZE(X)
+        BPF_OPS_SIZE(X)
 #undef X
 #define X(name) &&op_##name,
-                    BPF_OPS_OTHER(X)
+        BPF_OPS_OTHER(X)
 #undef X
     };
+    /* clang-format on */
     const struct bpf_prog *prog = vm->prog;
     const struct bpf_op *op = prog->ops + prog->entry;
     struct machine m;
     uint64_t *const r = m.r;
     int error = 0;
 
-    machine_init(&m, prog);
+    machine_init(&m, vm, check);
     goto *labels[op->code];
 
     BINARY(ADD, a + b)
@@ -95,7 +97,7 @@ static int LOOP(struct bpf_vm *vm, uint64_t *r0)
     OP(LDDW, DST = op->imm; op++)
 
     OP(JUMP, JUMP)
-    OP(CALL_HELPER, call_helper(vm, r, &prog->environment->helpers[op->imm]);
+    OP(CALL_HELPER, call_helper(vm, &m, &prog->environment->helpers[op->imm]);
        if (vm->error < 0) FAIL(vm->error))
     OP(CALL_NOTHING, FAIL(-EINVAL))
     OP(CALL_LOCAL, GO_ON(enter(vm, &m, op, op + op->offset, op->imm, &error)))

@@ -87,6 +87,8 @@ enum bpf_check {
     BPF_CHECK_NONE,   /* verified */
     BPF_CHECK_ARENA,  /* checked */
     BPF_CHECK_STRICT, /* for tests: each access within one span, writable if it stores */
+    BPF_CHECK_NOISE,  /* strict, and registers and stack that a program must not read before it has
+                         written them hold noise: a verified program gives the same result */
 };
 int bpf_interpret(struct bpf_vm *vm, enum bpf_check check, uint64_t *r0);
 

@@ -54,6 +54,23 @@ void base_reserve_discard(void *memory, uint64_t size)
     madvise(memory, size, MADV_DONTNEED);
 }
 
+void *base_code_alloc(size_t size)
+{
+    void *code = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return code == MAP_FAILED ? NULL : code;
+}
+
+int base_code_seal(void *code, size_t size)
+{
+    return mprotect(code, size, PROT_READ | PROT_EXEC) ? -errno : 0;
+}
+
+void base_code_free(void *code, size_t size)
+{
+    if (code)
+        munmap(code, size);
+}
+
 /* ---- time ------------------------------------------------------------------------------ */
 
 uint64_t base_wall_ns(void)

@@ -5,7 +5,7 @@
  *   objects  (object.c)  base_alloc(): slabs of equal objects up to 2 KiB, else pages
  *   tables   (table.c)   which address means which memory, and what may be done there
  *   regions  (region.c)  kernel addresses that are not plain memory: stacks with guard pages,
- *                        device registers, lazy memory
+ *                        device registers, lazy memory, code made at run time
  *   user     (user.c)    the address space of a program, below USER_END
  */
 #ifndef OS_MEMORY_H
@@ -93,7 +93,7 @@ void table_flush_local(void);
 
 /* ---- regions ---------------------------------------------------------------------------- */
 
-enum region_kind { REGION_STACK, REGION_DEVICE, REGION_LAZY };
+enum region_kind { REGION_STACK, REGION_DEVICE, REGION_LAZY, REGION_CODE };
 
 /* A stack with an unmapped page below; its lowest address. */
 void *region_stack(size_t size);

@@ -92,9 +92,10 @@ static int map_new_page(uint64_t address)
     return r;
 }
 
-void *region_stack(size_t size)
+/* A region with memory behind each of its pages. */
+static void *region_filled(uint64_t size, enum region_kind kind)
 {
-    struct region *r = region_take(size, REGION_STACK);
+    struct region *r = region_take(size, kind);
     if (!r)
         return NULL;
     for (uint64_t at = r->start; at < r->start + size; at += PAGE_SIZE)
@@ -103,6 +104,11 @@ void *region_stack(size_t size)
             return NULL;
         }
     return (void *)(uintptr_t)r->start;
+}
+
+void *region_stack(size_t size)
+{
+    return region_filled(size, REGION_STACK);
 }
 
 void region_stack_free(void *stack, size_t size)
@@ -179,4 +185,27 @@ void base_unreserve(void *memory, uint64_t size)
 void base_reserve_discard(void *memory, uint64_t size)
 {
     unmap_pages((uint64_t)(uintptr_t)memory, size);
+}
+
+/* ---- machine code made at run time: base/platform.h -------------------------------------- */
+
+void *base_code_alloc(size_t size)
+{
+    return region_filled(round_up(size, PAGE_SIZE), REGION_CODE);
+}
+
+int base_code_seal(void *code, size_t size)
+{
+    const uint64_t start = (uint64_t)(uintptr_t)code;
+    for (uint64_t at = start; at < start + size; at += PAGE_SIZE)
+        table_protect(at, 0);
+    table_flush();
+    return 0;
+}
+
+void base_code_free(void *code, size_t size)
+{
+    (void)size;
+    if (code)
+        region_release((uint64_t)(uintptr_t)code);
 }

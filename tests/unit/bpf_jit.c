@@ -1,0 +1,484 @@
+/* The compiler against the interpreter: random programs made to meet what the compiler does with
+ * them (short branches, addresses, loops, calls, registers that the processor treats in a special
+ * way), long ones, exact bounds, time; and that code is never writable and executable at once. */
+#include "test.h"
+
+#include <ashlar/bpf.h>
+
+#include "base/platform.h"
+#include "base/util.h"
+#include "bpf/vm.h"
+
+enum { MEMORY = 4096, MAX_INSNS = 400 };
+
+/* ---- the environment -------------------------------------------------------------------- */
+
+static uint64_t helper_mix(struct bpf_vm *vm, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,
+                           uint64_t a5)
+{
+    uint64_t h = bpf_vm_instructions(vm);
+    const uint64_t all[] = {a1, a2, a3, a4, a5};
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
+        h = (h ^ all[i]) * UINT64_C(0x9e3779b97f4a7c15);
+    return h;
+}
+
+static uint64_t helper_fail(struct bpf_vm *vm, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,
+                            uint64_t a5)
+{
+    (void)a2, (void)a3, (void)a4, (void)a5;
+    if (a1 & 1)
+        bpf_vm_fail(vm, -EIO);
+    return a1;
+}
+
+static const struct bpf_helper helpers[] = {
+    {.id = 1, .name = "mix", .function = helper_mix, .returns = BPF_ANY_SCALAR},
+    {.id = 2, .name = "fail", .function = helper_fail, .returns = BPF_ANY_SCALAR},
+};
+static const struct bpf_region regions[] = {
+    {.name = "memory", .size = MEMORY, .writable = true},
+    {.name = "constant", .size = 100},
+};
+static const struct bpf_environment environment = {
+    .regions = regions,
+    .region_count = ARRAY_SIZE(regions),
+    .helpers = helpers,
+    .helper_count = ARRAY_SIZE(helpers),
+    .entry = {BPF_REGION_START(0), BPF_RANGE(MEMORY, MEMORY), BPF_REGION_START(1)},
+};
+
+/* ---- programs --------------------------------------------------------------------------- */
+
+struct program {
+    struct bpf_insn insns[MAX_INSNS];
+    unsigned count;
+    uint64_t random;
+};
+
+static void add(struct program *p, unsigned opcode, unsigned dst, unsigned src, int offset,
+                int64_t imm)
+{
+    assert_true(p->count < MAX_INSNS);
+    p->insns[p->count++] = (struct bpf_insn){.opcode = (uint8_t)opcode,
+                                             .dst = dst & 15,
+                                             .src = src & 15,
+                                             .offset = (int16_t)offset,
+                                             .imm = (int32_t)imm};
+}
+
+static void add_number(struct program *p, unsigned dst, uint64_t value)
+{
+    add(p, BPF_LDDW, dst, 0, 0, (int32_t)value);
+    add(p, 0, 0, 0, 0, (int32_t)(value >> 32));
+}
+
+static unsigned below(struct program *p, unsigned n)
+{
+    return (unsigned)random_below(&p->random, n);
+}
+
+static uint64_t edge_value(struct program *p)
+{
+    static const uint64_t values[] = {0,
+                                      1,
+                                      2,
+                                      3,
+                                      31,
+                                      32,
+                                      63,
+                                      64,
+                                      127,
+                                      128,
+                                      255,
+                                      256,
+                                      65535,
+                                      65536,
+                                      INT32_MAX,
+                                      UINT64_C(0x80000000),
+                                      UINT32_MAX,
+                                      UINT64_C(0x100000000),
+                                      INT64_MAX,
+                                      UINT64_C(1) << 63,
+                                      UINT64_MAX,
+                                      UINT64_MAX - 1,
+                                      (uint64_t)INT32_MIN,
+                                      BPF_ADDRESS};
+    if (below(p, 3))
+        return values[below(p, ARRAY_SIZE(values))];
+    return random_next(&p->random) >> below(p, 64);
+}
+
+static struct bpf_prog *open_prog(const struct program *p, enum bpf_engine engine)
+{
+    const struct bpf_options options = {.verify = BPF_VERIFY_CHECKED, .engine = engine};
+    uint8_t bytes[MAX_INSNS * 8];
+    char text[1024] = "";
+    struct bpf_log log = {.text = text, .size = sizeof(text)};
+    struct bpf_module *module;
+    struct bpf_prog *prog;
+    memcpy(bytes, p->insns, p->count * 8);
+    if (bpf_module_open_insns(bytes, p->count * 8, &module, &log) < 0 ||
+        bpf_prog_open(module, &environment, &options, &prog, &log) < 0)
+        fail_msg("not opened: %s", text);
+    bpf_module_close(module);
+    return prog;
+}
+
+/* Compile it again as if it were proven. Only for programs that never reach outside. */
+static void pretend_verified(struct bpf_prog *prog)
+{
+    bpf_jit_free(prog->jit);
+    prog->verified = true;
+    prog->jit = bpf_jit_compile(prog);
+    assert_non_null(prog->jit);
+}
+
+/* ---- both engines ----------------------------------------------------------------------- */
+
+struct outcome {
+    int error;
+    uint64_t r0, instructions;
+    uint8_t memory[MEMORY];
+    char failure[64];
+};
+
+static void run(struct bpf_prog *prog, uint64_t budget, struct outcome *o)
+{
+    const struct bpf_limits limits = {.budget = budget, .timeout_ns = BPF_UNLIMITED};
+    struct bpf_vm *vm;
+    memset(o, 0, sizeof(*o));
+    assert_int_equal(bpf_vm_open(prog, NULL, &vm), 0);
+    for (unsigned i = 0; i < MEMORY; i++)
+        ((uint8_t *)bpf_vm_region(vm, 0))[i] = (uint8_t)(i * 37 + (i >> 8));
+    memset(bpf_vm_region(vm, 1), 0x5a, 100);
+    o->error = bpf_vm_run(vm, &limits, &o->r0);
+    if (o->error < 0)
+        o->r0 = 0;
+    o->instructions = bpf_vm_instructions(vm);
+    memcpy(o->memory, bpf_vm_region(vm, 0), MEMORY);
+    snprintf(o->failure, sizeof(o->failure), "%.60s", bpf_vm_failure(vm));
+    bpf_vm_close(vm);
+}
+
+static void print_program(const struct bpf_prog *prog)
+{
+    char text[BPF_TEXT_SIZE];
+    for (uint32_t i = 0; i < prog->code.count; i++) {
+        bpf_insn_text(&prog->code, i, text);
+        print_message("# %4u: %s\n", i, text);
+        i += prog->code.insns[i].opcode == BPF_LDDW;
+    }
+}
+
+static void compare(const struct bpf_prog *prog, const char *mode, uint64_t budget,
+                    const struct outcome *want, const struct outcome *got)
+{
+    if (want->error == got->error && want->r0 == got->r0 &&
+        want->instructions == got->instructions && !memcmp(want->memory, got->memory, MEMORY))
+        return;
+    print_program(prog);
+    for (unsigned i = 0; i < MEMORY; i++)
+        if (want->memory[i] != got->memory[i]) {
+            print_message("# first difference at byte %u: %02x, not %02x\n", i, got->memory[i],
+                          want->memory[i]);
+            break;
+        }
+    fail_msg("%s, budget %lld: error %d not %d, r0 %llx not %llx, %llu not %llu instructions; "
+             "\"%s\", \"%s\"",
+             mode, (long long)budget, got->error, want->error, (unsigned long long)got->r0,
+             (unsigned long long)want->r0, (unsigned long long)got->instructions,
+             (unsigned long long)want->instructions, got->failure, want->failure);
+}
+
+/* inside: it never reaches outside of its memory. */
+static void check_program(const struct program *p, bool inside, uint64_t budget)
+{
+    struct outcome want, got;
+    struct bpf_prog *interp = open_prog(p, BPF_ENGINE_INTERP);
+    struct bpf_prog *jit = open_prog(p, BPF_ENGINE_JIT);
+    run(interp, budget, &want);
+    run(jit, budget, &got);
+    compare(interp, "checked", budget, &want, &got);
+    if (inside) {
+        pretend_verified(jit);
+        run(jit, budget, &got);
+        compare(interp, "verified", budget, &want, &got);
+    }
+    bpf_prog_close(interp);
+    bpf_prog_close(jit);
+}
+
+/* ---- random programs -------------------------------------------------------------------- */
+
+/* Registers: r9 counts rounds; r8 is the address of the memory; the others are free. */
+enum { FREE_REGISTERS = 8 };
+
+static void add_alu(struct program *p)
+{
+    static const uint8_t ops[] = {BPF_ADD, BPF_SUB, BPF_MUL,  BPF_DIV, BPF_OR,  BPF_AND,
+                                  BPF_LSH, BPF_RSH, BPF_NEG,  BPF_MOD, BPF_XOR, BPF_MOV,
+                                  BPF_MOV, BPF_ADD, BPF_ARSH, BPF_END};
+    static const uint8_t extend[] = {0, 0, 8, 16, 32};
+    const unsigned op = ops[below(p, ARRAY_SIZE(ops))], class = below(p, 2) ? BPF_ALU64 : BPF_ALU;
+    const unsigned dst = below(p, FREE_REGISTERS), src = below(p, FREE_REGISTERS);
+    unsigned source = below(p, 2) ? BPF_X : BPF_K, offset = 0;
+    int64_t imm = (int32_t)edge_value(p);
+    if (op == BPF_NEG)
+        source = BPF_K, imm = 0;
+    if (op == BPF_END) {
+        source = class == BPF_ALU && below(p, 2) ? BPF_X : BPF_K;
+        add(p, class | source | op, dst, 0, 0, 16 << below(p, 3));
+        return;
+    }
+    if (op == BPF_DIV || op == BPF_MOD)
+        offset = below(p, 2);
+    if (op == BPF_MOV && source == BPF_X)
+        offset = extend[below(p, class == BPF_ALU64 ? 5 : 4)];
+    if ((op == BPF_LSH || op == BPF_RSH || op == BPF_ARSH) && below(p, 2))
+        imm = 32;
+    add(p, class | source | op, dst, source == BPF_X ? src : 0, (int)offset,
+        source == BPF_X ? 0 : imm);
+}
+
+/* What compilers write for a 32-bit number without 32-bit instructions. */
+static void add_shifts(struct program *p)
+{
+    const unsigned dst = below(p, FREE_REGISTERS);
+    if (below(p, 2))
+        add(p, BPF_ALU64 | BPF_MOV | BPF_X, dst, below(p, FREE_REGISTERS), 0, 0);
+    add(p, BPF_ALU64 | BPF_LSH | BPF_K, dst, 0, 0, 32);
+    add(p, BPF_ALU64 | (below(p, 2) ? BPF_RSH : BPF_ARSH) | BPF_K, dst, 0, 0, 32);
+}
+
+static const uint8_t sizes[] = {BPF_B, BPF_H, BPF_W, BPF_DW};
+
+/* last: base is not needed any more. */
+static void add_access(struct program *p, unsigned base, int offset, bool last)
+{
+    const unsigned size = sizes[below(p, 4)];
+    unsigned reg = below(p, FREE_REGISTERS);
+    if (reg == base && !last)
+        reg = (reg + 1) % FREE_REGISTERS;
+    static const uint8_t atomics[] = {BPF_ADD,
+                                      BPF_OR,
+                                      BPF_AND,
+                                      BPF_XOR,
+                                      BPF_ADD | BPF_FETCH,
+                                      BPF_OR | BPF_FETCH,
+                                      BPF_AND | BPF_FETCH,
+                                      BPF_XOR | BPF_FETCH,
+                                      BPF_XCHG,
+                                      BPF_CMPXCHG};
+    int imm;
+    switch (below(p, 6)) {
+    case 0:
+        add(p, BPF_ST | BPF_MEM | size, base, 0, offset, (int32_t)edge_value(p));
+        return;
+    case 1:
+        add(p, BPF_STX | BPF_MEM | size, base, reg, offset, 0);
+        return;
+    case 2:
+        imm = atomics[below(p, ARRAY_SIZE(atomics))];
+        if (imm == BPF_CMPXCHG && base == 0 && !last)
+            imm = BPF_XCHG;
+        add(p, BPF_STX | BPF_ATOMIC | (below(p, 2) ? BPF_W : BPF_DW), base, reg, offset, imm);
+        return;
+    case 3: { /* change what is there */
+        const unsigned alu = (unsigned)below(p, 6) << 4;
+        add(p, BPF_LDX | BPF_MEM | size, reg, base, offset, 0);
+        if (reg == base)
+            return;
+        if (below(p, 2))
+            add(p, (below(p, 2) ? BPF_ALU64 : BPF_ALU) | alu | BPF_K, reg, 0, 0,
+                (int32_t)edge_value(p));
+        else
+            add(p, BPF_ALU64 | BPF_ADD | BPF_X, reg, below(p, FREE_REGISTERS), 0, 0);
+        add(p, BPF_STX | BPF_MEM | size, base, reg, offset, 0);
+        return;
+    }
+    case 4:
+        add(p, BPF_LDX | BPF_MEMSX | sizes[below(p, 3)], reg, base, offset, 0);
+        return;
+    default:
+        add(p, BPF_LDX | BPF_MEM | size, reg, base, offset, 0);
+        return;
+    }
+}
+
+/* An address computed in one of the ways that compilers do; within memory if it is not for r8's
+ * sake. */
+static void add_memory(struct program *p)
+{
+    const unsigned reg = below(p, FREE_REGISTERS), other = below(p, FREE_REGISTERS);
+    const int offset = (int)below(p, 8) * 8;
+    if (below(p, 3) == 0) {
+        add_access(p, BPF_FP, -8 - (int)below(p, 32) * 8, true);
+        return;
+    }
+    if (below(p, 2)) { /* r8 + (other & mask) << n */
+        const unsigned scale = below(p, 4);
+        add(p, BPF_ALU64 | BPF_MOV | BPF_X, reg, other, 0, 0);
+        add(p, BPF_ALU64 | BPF_AND | BPF_K, reg, 0, 0, 0x1f8 >> scale);
+        if (scale)
+            add(p, BPF_ALU64 | BPF_LSH | BPF_K, reg, 0, 0, scale);
+        if (scale && below(p, 2))
+            add(p, BPF_ALU64 | BPF_AND | BPF_K, reg, 0, 0, 0x1f8);
+        add(p, BPF_ALU64 | BPF_ADD | BPF_X, reg, 8, 0, 0);
+        if (below(p, 2))
+            add(p, BPF_ALU64 | BPF_ADD | BPF_K, reg, 0, 0, (int)below(p, 16) * 8);
+    } else {
+        add(p, BPF_ALU64 | BPF_MOV | BPF_X, reg, 8, 0, 0);
+        add(p, BPF_ALU64 | BPF_ADD | BPF_K, reg, 0, 0, (int)below(p, 64) * 8);
+    }
+    for (unsigned n = below(p, 3); n; n--)
+        add_access(p, reg, offset, false);
+    add_access(p, reg, offset, true);
+}
+
+static void add_branch(struct program *p, int offset)
+{
+    static const uint8_t ops[] = {BPF_JEQ,  BPF_JGT, BPF_JGE, BPF_JSET, BPF_JNE, BPF_JSGT,
+                                  BPF_JSGE, BPF_JLT, BPF_JLE, BPF_JSLT, BPF_JSLE};
+    const unsigned op = ops[below(p, ARRAY_SIZE(ops))];
+    const unsigned class = below(p, 2) ? BPF_JMP : BPF_JMP32;
+    const unsigned dst = below(p, FREE_REGISTERS);
+    if (below(p, 2))
+        add(p, class | op | BPF_X, dst, below(p, FREE_REGISTERS), offset, 0);
+    else
+        add(p, class | op | BPF_K, dst, 0, offset, (int32_t)edge_value(p));
+}
+
+/* Jumps go to an instruction of the list `starts`, which are those that begin a step. */
+struct steps {
+    unsigned starts[128], count;
+};
+
+/* A branch to be set when all steps are known. */
+struct hole {
+    unsigned at, step;
+};
+
+static void add_step(struct program *p)
+{
+    switch (below(p, 8)) {
+    case 0:
+        add_shifts(p);
+        return;
+    case 1:
+    case 2:
+        add_memory(p);
+        return;
+    case 3:
+        add(p, BPF_ALU64 | BPF_MOV | BPF_K, below(p, FREE_REGISTERS), 0, 0, below(p, 3));
+        return;
+    case 4: {
+        const unsigned a = below(p, FREE_REGISTERS), b = below(p, FREE_REGISTERS);
+        add(p, BPF_ALU64 | BPF_MOV | BPF_X, a, b, 0, 0);
+        add(p, BPF_ALU64 | (below(p, 2) ? BPF_ADD : BPF_AND) | BPF_X, a, below(p, FREE_REGISTERS),
+            0, 0);
+        return;
+    }
+    default:
+        add_alu(p);
+        return;
+    }
+}
+
+/* The registers, one by one, into memory: nothing that differs goes unseen. */
+static void add_end(struct program *p)
+{
+    for (unsigned r = 0; r < FREE_REGISTERS; r++)
+        add(p, BPF_STX | BPF_MEM | BPF_DW, 8, r, 2048 + (int)r * 8, 0);
+    add(p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+}
+
+static void start_program(struct program *p, unsigned rounds)
+{
+    add(p, BPF_ALU64 | BPF_MOV | BPF_X, 8, 1, 0, 0);
+    add(p, BPF_ALU64 | BPF_MOV | BPF_K, 9, 0, 0, rounds);
+    for (unsigned r = 0; r < FREE_REGISTERS; r++)
+        add_number(p, r, edge_value(p));
+}
+
+/* Steps with branches between them, most of them short and forward; every jump back goes to where
+ * the rounds are counted. */
+static void random_program(struct program *p, unsigned steps, bool calls)
+{
+    struct steps s = {.count = 0};
+    struct hole holes[128];
+    unsigned hole_count = 0;
+    start_program(p, 1 + below(p, 6));
+    const unsigned head = p->count;
+    add(p, BPF_JMP | BPF_JNE | BPF_K, 9, 0, 1, 0);
+    const unsigned out = p->count;
+    add(p, BPF_JMP | BPF_JA, 0, 0, 0, 0);
+    add(p, BPF_ALU64 | BPF_SUB | BPF_K, 9, 0, 0, 1);
+    for (unsigned i = 0; i < steps; i++) {
+        s.starts[s.count++] = p->count;
+        const unsigned what = below(p, 12);
+        if (what < 4) {
+            holes[hole_count++] = (struct hole){p->count, i + 1 + below(p, 3)};
+            if (what == 0 && below(p, 2))
+                add(p, BPF_JMP | BPF_JA, 0, 0, 0, 0);
+            else
+                add_branch(p, 0);
+        } else if (what == 4 && below(p, 2)) {
+            if (below(p, 2))
+                add_branch(p, (int)head - (int)p->count - 1);
+            else
+                add(p, BPF_JMP | BPF_JA, 0, 0, (int)head - (int)p->count - 1, 0);
+        } else if (what == 5 && calls) {
+            add(p, BPF_JMP | BPF_CALL, 0, below(p, 2) ? BPF_CALL_LOCAL : BPF_CALL_HELPER, 0,
+                1 + (int)below(p, 2));
+            if (p->insns[p->count - 1].src == BPF_CALL_LOCAL)
+                p->insns[p->count - 1].imm = -1; /* set when it is known */
+        } else {
+            add_step(p);
+        }
+    }
+    s.starts[s.count++] = p->count;
+    if (below(p, 2))
+        add_branch(p, (int)head - (int)p->count - 1);
+    else
+        add(p, BPF_JMP | BPF_JA, 0, 0, (int)head - (int)p->count - 1, 0);
+    const unsigned end = p->count;
+    p->insns[out].offset = (int16_t)(end - out - 1);
+    add_end(p);
+    for (unsigned i = 0; i < hole_count; i++) {
+        const unsigned step = holes[i].step < s.count ? holes[i].step : s.count - 1;
+        p->insns[holes[i].at].offset = (int16_t)(s.starts[step] - holes[i].at - 1);
+    }
+    const unsigned function = p->count;
+    bool called = false;
+    for (unsigned i = 0; i < function; i++)
+        if (p->insns[i].opcode == (BPF_JMP | BPF_CALL) && p->insns[i].src == BPF_CALL_LOCAL) {
+            p->insns[i].imm = (int32_t)(function - i - 1);
+            called = true;
+        }
+    if (!called)
+        return;
+    for (unsigned i = 0; i < 6; i++)
+        add_alu(p);
+    add(p, BPF_STX | BPF_MEM | BPF_DW, BPF_FP, 6, -8, 0);
+    add(p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+}
+
+static void test_random(void **state)
+{
+    (void)state;
+    const unsigned programs = (unsigned)test_rounds(3000);
+    for (unsigned i = 0; i < programs; i++) {
+        struct program p = {.random = i};
+        random_program(&p, 3 + i % 30, i % 3 == 0);
+        check_program(&p, i % 3 != 0, i % 2 ? 100000 : 50 + i % 500);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_random),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
