@@ -21,10 +21,3 @@ ABSENT int bpf_jit_run(struct bpf_vm *vm, uint64_t *r0)
     (void)vm, (void)r0;
     return -ENOTSUP;
 }
-
-ABSENT int bpf_verify(const struct bpf_prog *prog, uint64_t limit, struct bpf_log *log)
-{
-    (void)prog, (void)limit;
-    bpf_log_add(log, "there is no verifier\n");
-    return -EACCES;
-}
