@@ -240,6 +240,9 @@ void jit_stub_if(struct jit_code *code, enum x86_cc cc, enum jit_stub_kind kind,
 /* Room for one more in an array; false, and as.failed: no memory. */
 bool jit_grow(struct jit_code *code, void **array, uint32_t count, uint32_t *capacity, size_t size);
 
+/* bpf_jit_compile(); shiftx: use BMI2, which this processor must have. */
+struct bpf_jit *jit_compile(const struct bpf_prog *prog, bool shiftx);
+
 /* Where compiled code goes for callx: the address of a function or a helper; 0: there is none.
  * *count: the function's instructions; 0: a helper. */
 uint64_t jit_resolve(struct bpf_vm *vm, uint64_t value, uint64_t *count);

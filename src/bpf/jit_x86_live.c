@@ -36,9 +36,7 @@ jit_mask jit_reads(const struct jit_function *f, const struct jit_op *op)
         return JIT_ARGUMENTS;
     case JIT_LOCAL:
     case JIT_CALLX:
-        /* In a checked program, all that the caller has can be looked at. */
-        return f->prog->verified ? (jit_mask)(JIT_ARGUMENTS | bit_of(op->dst) | JIT_BIT(BPF_FP))
-                                 : JIT_PROGRAM;
+        return JIT_PROGRAM; /* a function can look at all that its caller has */
     case JIT_COMPARE:
     case JIT_TEST:
         return address_reads(op) | bit_of(op->dst) | bit_of(op->src);
