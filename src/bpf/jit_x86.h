@@ -130,7 +130,7 @@ void jit_moves(struct jit_function *f);
 void jit_fuse(struct jit_function *f);
 
 /* What an operation reads and writes. */
-jit_mask jit_reads(const struct jit_function *f, const struct jit_op *op);
+jit_mask jit_reads(const struct jit_op *op);
 jit_mask jit_writes(const struct jit_op *op);
 /* Whether it only computes a register: it may go if nobody looks, and be done too early. */
 bool jit_pure(const struct jit_op *op);
