@@ -335,7 +335,8 @@ static const struct bpf_helper table[CSD_HELPERS] = {
       {.kind = BPF_ARG_CONSTANT, .max = CSD_MAX_CHUNK}},
      {.kind = BPF_VALUE_SCALAR, .arg = 2, .min = -4095},
      .moves = true,
-     .moved = CSD_REGION_CHUNK},
+     .moved = CSD_REGION_CHUNK,
+     .progress = true}, /* the range, once for each of CSD_MAX_SEEKS */
     {11, "csd_keep", keep, {SCALAR}, ERROR_OR_0},
     {12, "csd_seek", seek, {SCALAR}, ERROR_OR_0, .moves = true, .moved = CSD_REGION_CHUNK},
     {13, "csd_tell", tell, {{0}}, BPF_RANGE(0, INT64_MAX)},
