@@ -154,6 +154,8 @@ struct bpf_helper {
     struct bpf_value returns; /* r0; NOTHING: it may not be read */
     bool moves;    /* pointers that earlier calls gave into `moved` may no longer be used */
     uint8_t moved; /* region */
+    bool progress; /* each call that returns more than 0 uses up something finite: a loop that gets
+                      more than 0 from it each time that it goes round ends, for the verifier */
 };
 
 struct bpf_environment {

@@ -82,7 +82,7 @@ static int LOOP(struct bpf_vm *vm, enum bpf_check check, uint64_t *r0)
     ATOMIC_SWAP(32)
 
     OP(NEG64, DST = -DST)
-    OP(NEG32, DST = (uint32_t)-DST)
+    OP(NEG32, DST = (uint32_t)(0 - (uint32_t)DST))
     OP(SIGN8_64, DST = (uint64_t)(int8_t)SRC)
     OP(SIGN16_64, DST = (uint64_t)(int16_t)SRC)
     OP(SIGN32_64, DST = (uint64_t)(int32_t)SRC)

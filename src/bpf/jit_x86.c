@@ -67,9 +67,9 @@ static struct bpf_jit *finish(const struct jit_code *code)
     return NULL;
 }
 
-struct bpf_jit *bpf_jit_compile(const struct bpf_prog *prog)
+struct bpf_jit *jit_compile(const struct bpf_prog *prog, bool shiftx)
 {
-    struct jit_code code = {.prog = prog, .shiftx = has_bmi2()};
+    struct jit_code code = {.prog = prog, .shiftx = shiftx};
     struct bpf_jit *jit = NULL;
     code.starts = base_alloc_array(prog->code.function_count, sizeof(*code.starts));
     if (!code.starts)
@@ -87,6 +87,11 @@ struct bpf_jit *bpf_jit_compile(const struct bpf_prog *prog)
     base_free(code.stubs);
     base_free(code.jumps);
     return jit;
+}
+
+struct bpf_jit *bpf_jit_compile(const struct bpf_prog *prog)
+{
+    return jit_compile(prog, has_bmi2());
 }
 
 #else

@@ -130,7 +130,7 @@ void jit_moves(struct jit_function *f);
 void jit_fuse(struct jit_function *f);
 
 /* What an operation reads and writes. */
-jit_mask jit_reads(const struct jit_function *f, const struct jit_op *op);
+jit_mask jit_reads(const struct jit_op *op);
 jit_mask jit_writes(const struct jit_op *op);
 /* Whether it only computes a register: it may go if nobody looks, and be done too early. */
 bool jit_pure(const struct jit_op *op);
@@ -239,6 +239,9 @@ void jit_stub_if(struct jit_code *code, enum x86_cc cc, enum jit_stub_kind kind,
 
 /* Room for one more in an array; false, and as.failed: no memory. */
 bool jit_grow(struct jit_code *code, void **array, uint32_t count, uint32_t *capacity, size_t size);
+
+/* bpf_jit_compile(); shiftx: use BMI2, which this processor must have. */
+struct bpf_jit *jit_compile(const struct bpf_prog *prog, bool shiftx);
 
 /* Where compiled code goes for callx: the address of a function or a helper; 0: there is none.
  * *count: the function's instructions; 0: a helper. */

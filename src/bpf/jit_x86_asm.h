@@ -41,6 +41,7 @@ enum x86_cc {
     CC_BE = 6,
     CC_A = 7,
     CC_S = 8,
+    CC_NS = 9,
     CC_L = 12,
     CC_GE = 13,
     CC_LE = 14,

@@ -98,6 +98,12 @@ static void jump_added(struct jit_code *code, size_t at, uint32_t block, bool is
         code->jumps[code->jump_count++] = (struct jit_jump){at, block, is_short, tick};
 }
 
+static void jump_to_if(struct jit_code *code, unsigned cc, uint32_t block, bool tick)
+{
+    const bool is_short = is_near(code, block, tick);
+    jump_added(code, x86_jump_if_later(&code->as, cc, is_short), block, is_short, tick);
+}
+
 static void jump_to(struct jit_code *code, uint32_t block, bool tick)
 {
     const bool is_short = is_near(code, block, tick);
@@ -130,12 +136,27 @@ static void lower_ticks(struct jit_code *code, uint32_t ticks, uint32_t insn)
     jit_emit_tick(code, insn);
 }
 
+/* Lower the ticks and jump, which is one jump if they are enough. */
+static void lower_and_jump(struct jit_code *code, struct jit_edge edge, uint32_t insn)
+{
+    struct x86_asm *as = &code->as;
+    x86_alu_imm(as, true, X86_SUB, JIT_TICKS, (int32_t)edge.ticks);
+    jump_to_if(code, CC_NS, edge.block, false);
+    x86_mov_imm(as, RDI, insn);
+    x86_call(as, code->tick);
+    jump_to(code, edge.block, false);
+}
+
 /* Go along an edge; the block `follower` is written next. */
 static void go(struct jit_code *code, struct jit_edge edge, uint32_t follower, uint32_t insn)
 {
     const struct jit_function *f = code->function;
     const bool tick = to_head_tick(f, edge);
     const bool falls = edge.block == follower;
+    if (edge.ticks && !tick && (!falls || f->blocks[edge.block].head_ticks)) {
+        lower_and_jump(code, edge, insn);
+        return;
+    }
     if (edge.ticks && !tick)
         lower_ticks(code, edge.ticks, insn);
     /* The head tick of the follower stands in between. */
@@ -153,8 +174,7 @@ static void go_if(struct jit_code *code, unsigned cc, struct jit_edge edge, uint
         stub_added(code, stub);
         return;
     }
-    const bool is_short = is_near(code, edge.block, tick);
-    jump_added(code, x86_jump_if_later(&code->as, cc, is_short), edge.block, is_short, tick);
+    jump_to_if(code, cc, edge.block, tick);
 }
 
 static void emit_exit(struct jit_code *code)
@@ -195,14 +215,12 @@ static void align(struct jit_code *code)
 
 static void emit_block(struct jit_code *code, struct jit_function *f, struct jit_block *b)
 {
-    if (b->loop && !b->head_ticks)
+    if (b->loop)
         align(code);
     b->tick_position = code->as.size;
     if (b->head_ticks)
         lower_ticks(code, b->head_ticks, b->insn);
     b->position = code->as.size;
-    if (b == f->blocks)
-        x86_push(&code->as, RDI); /* the vm */
     jit_live_ops(f, b);
     for (const struct jit_op *op = jit_head(f, b); op; op = jit_op_next(f, op))
         jit_emit_op(code, op);
@@ -212,12 +230,11 @@ static void emit_block(struct jit_code *code, struct jit_function *f, struct jit
 static void emit_stubs(struct jit_code *code)
 {
     struct x86_asm *as = &code->as;
-    for (uint32_t i = 0; i < code->stub_count; i++) { /* EDGE adds more */
+    for (uint32_t i = 0; i < code->stub_count; i++) {
         const struct jit_stub stub = code->stubs[i];
         x86_patch(as, stub.at, false, as->size);
         if (stub.kind == JIT_STUB_EDGE) {
-            lower_ticks(code, stub.edge.ticks, stub.insn);
-            jump_to(code, stub.edge.block, false);
+            lower_and_jump(code, stub.edge, stub.insn);
             continue;
         }
         x86_mov_imm(as, RDI, stub.insn);
@@ -244,6 +261,9 @@ static void emit_blocks(struct jit_code *code, struct jit_function *f)
 {
     code->stub_count = code->jump_count = 0;
     code->missed = false;
+    x86_push(&code->as, RDI); /* the vm */
+    if (f->blocks[0].head_ticks)
+        jump_to(code, 0, false);
     for (uint32_t i = 0; i != JIT_NO_BLOCK && !code->as.failed; i = f->blocks[i].follower)
         emit_block(code, f, &f->blocks[i]);
     emit_stubs(code);

@@ -351,7 +351,7 @@ static void thread_edges(struct jit_function *f)
 
 int jit_flow(struct jit_function *f)
 {
-    f->exit_live = JIT_BIT(0) | (f->prog->verified ? 0 : JIT_ARGUMENTS);
+    f->exit_live = JIT_BIT(0) | (f->prog->code.function_count > 1 ? JIT_ARGUMENTS : 0);
     uint32_t *block_at = find_blocks(f);
     if (!block_at)
         return -ENOMEM;

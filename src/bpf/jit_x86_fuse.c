@@ -22,7 +22,7 @@ static struct jit_op *before(const struct fuse *u, const struct jit_op *op)
 
 static jit_mask bit(unsigned reg)
 {
-    return reg == JIT_NONE ? 0 : JIT_BIT(reg);
+    return (jit_mask)(reg == JIT_NONE ? 0 : 1u << reg);
 }
 
 /* The operation that made what op reads in reg, if nothing between looked at it. */
@@ -32,7 +32,7 @@ static struct jit_op *maker(const struct fuse *u, const struct jit_op *op, unsig
     for (unsigned n = 0; p && n < WINDOW; p = before(u, p), n++) {
         if (jit_writes(p) & bit(reg))
             return p;
-        if (jit_reads(u->f, p) & bit(reg))
+        if (jit_reads(p) & bit(reg))
             return NULL;
     }
     return NULL;
@@ -281,7 +281,7 @@ static bool fold(const struct fuse *u, struct jit_op *op, unsigned reg)
     struct jit_op *m = maker(u, op, reg);
     if (!m)
         return false;
-    const jit_mask sources = (jit_mask)(jit_reads(u->f, m) & ~JIT_BIT(JIT_FLAGS));
+    const jit_mask sources = (jit_mask)(jit_reads(m) & ~JIT_BIT(JIT_FLAGS));
     if (!unchanged(u, m, op, sources))
         return false;
     bool done = false;
@@ -413,7 +413,7 @@ static bool used_unsigned(const struct fuse *u, const struct jit_op *op)
     for (op = jit_op_next(u->f, op); op; op = jit_op_next(u->f, op)) {
         if (jit_writes(op) & JIT_BIT(JIT_FLAGS))
             return true;
-        if (jit_reads(u->f, op) & JIT_BIT(JIT_FLAGS) && !is_unsigned(op->cc))
+        if (jit_reads(op) & JIT_BIT(JIT_FLAGS) && !is_unsigned(op->cc))
             return false;
     }
     return u->block->end != JIT_END_BRANCH || is_unsigned(u->block->cc);

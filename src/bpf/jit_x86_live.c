@@ -3,7 +3,7 @@
 
 static jit_mask bit_of(unsigned reg)
 {
-    return reg == JIT_NONE ? 0 : JIT_BIT(reg);
+    return (jit_mask)(reg == JIT_NONE ? 0 : 1u << reg);
 }
 
 static jit_mask address_reads(const struct jit_op *op)
@@ -11,7 +11,7 @@ static jit_mask address_reads(const struct jit_op *op)
     return bit_of(op->base) | bit_of(op->index);
 }
 
-jit_mask jit_reads(const struct jit_function *f, const struct jit_op *op)
+jit_mask jit_reads(const struct jit_op *op)
 {
     switch ((enum jit_kind)op->kind) {
     case JIT_NOP:
@@ -36,9 +36,7 @@ jit_mask jit_reads(const struct jit_function *f, const struct jit_op *op)
         return JIT_ARGUMENTS;
     case JIT_LOCAL:
     case JIT_CALLX:
-        /* In a checked program, all that the caller has can be looked at. */
-        return f->prog->verified ? (jit_mask)(JIT_ARGUMENTS | bit_of(op->dst) | JIT_BIT(BPF_FP))
-                                 : JIT_PROGRAM;
+        return JIT_PROGRAM; /* a function can look at all that its caller has */
     case JIT_COMPARE:
     case JIT_TEST:
         return address_reads(op) | bit_of(op->dst) | bit_of(op->src);
@@ -112,18 +110,18 @@ bool jit_pure(const struct jit_op *op)
 }
 
 /* A computation whose result nobody needs, needs nothing. */
-static jit_mask before_op(const struct jit_function *f, const struct jit_op *op, jit_mask live)
+static jit_mask before_op(const struct jit_op *op, jit_mask live)
 {
     if (jit_pure(op) && !(jit_writes(op) & live))
         return live;
-    return (jit_mask)((live & ~jit_writes(op)) | jit_reads(f, op));
+    return (jit_mask)((live & ~jit_writes(op)) | jit_reads(op));
 }
 
 /* What is needed before a block, from what is needed after it. */
 static jit_mask before(const struct jit_function *f, const struct jit_block *block, jit_mask live)
 {
     for (const struct jit_op *op = jit_tail(f, block); op; op = jit_op_prev(f, op))
-        live = before_op(f, op, live);
+        live = before_op(op, live);
     return live & JIT_PROGRAM;
 }
 
@@ -165,6 +163,6 @@ void jit_live_ops(struct jit_function *f, struct jit_block *block)
         live |= JIT_BIT(JIT_FLAGS);
     for (struct jit_op *op = jit_tail(f, block); op; op = jit_op_prev(f, op)) {
         op->live = live;
-        live = before_op(f, op, live);
+        live = before_op(op, live);
     }
 }

@@ -14,7 +14,7 @@
  */
 #include "bpf/jit_x86.h"
 
-enum { MAX_OPS = 4, MAX_RESULTS = 2 };
+enum { MAX_OPS = 4, MAX_RESULTS = 2, WINDOW = 12 };
 
 /* One branch, and what becomes of it. */
 struct move {
@@ -68,7 +68,7 @@ static bool examine(struct move *m)
     const struct jit_op *compare = jit_tail(f, m->block);
     m->results = m->written & needed;
     /* What the comparison reads must be as it was. */
-    m->results |= m->written & jit_reads(f, compare);
+    m->results |= m->written & jit_reads(compare);
     for (unsigned r = 0; r < JIT_REGISTERS; r++)
         results += m->results >> r & 1;
     return results <= MAX_RESULTS && f->op_count + 2 * ops + 8 <= f->op_capacity;
@@ -97,10 +97,11 @@ static bool make_condition(struct move *m)
     struct jit_op *compare = jit_tail(f, m->block);
     struct jit_op *before = jit_op_prev(f, compare);
     const jit_mask bit = JIT_BIT(op->dst);
-    while (before && !((jit_writes(before) | jit_reads(f, before)) & bit))
+    for (unsigned n = 0; before && n < WINDOW && !((jit_writes(before) | jit_reads(before)) & bit);
+         n++)
         before = jit_op_prev(f, before);
     if (!before || before->kind != JIT_IMM || before->dst != op->dst || before->imm != !op->imm ||
-        jit_reads(f, compare) & bit)
+        jit_reads(compare) & bit)
         return false;
     jit_op_remove(f, m->block, before);
     struct jit_op set = simple(JIT_SET8, op->dst, JIT_NONE, compare->insn);

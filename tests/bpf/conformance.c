@@ -127,7 +127,7 @@ static const struct bpf_helper helpers[] = {{.id = 5,
 
 static int run(const struct bpf_prog *prog, const struct bytes *memory, struct bpf_log *log)
 {
-    const struct bpf_limits limits = {.budget = UINT64_C(1) << 32, .timeout_ns = 10000000000};
+    const struct bpf_limits limits = {.budget = UINT64_C(1) << 28, .timeout_ns = 10000000000};
     struct bpf_vm *vm;
     uint64_t r0;
     int error = bpf_vm_open(prog, NULL, &vm);

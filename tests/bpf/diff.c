@@ -187,31 +187,44 @@ static const struct bpf_environment environment = {
 
 /* ---- programs --------------------------------------------------------------------------- */
 
+/* Which fields an instruction uses, more or less: what is changed should often still be one. */
+static bool uses_registers(const struct bpf_insn *insn, bool source)
+{
+    const unsigned class = BPF_CLASS(insn->opcode), op = BPF_OP(insn->opcode);
+    if (class <= BPF_STX)
+        return class != BPF_LD && (!source || class != BPF_ST);
+    if ((class == BPF_JMP || class == BPF_JMP32) &&
+        (op == BPF_JA || op == BPF_CALL || op == BPF_EXIT))
+        return false;
+    return !source || (BPF_SOURCE(insn->opcode) == BPF_X && op != BPF_END);
+}
+
+static bool uses_offset(const struct bpf_insn *insn)
+{
+    const unsigned class = BPF_CLASS(insn->opcode), op = BPF_OP(insn->opcode);
+    return class == BPF_JMP ? op != BPF_CALL && op != BPF_EXIT
+                            : class >= BPF_LDX && class <= BPF_STX;
+}
+
+static void change(struct bpf_insn *insn, unsigned how, uint8_t value)
+{
+    if (how == 0 && insn->opcode && (insn->imm || BPF_SOURCE(insn->opcode) == BPF_K))
+        insn->imm += (int8_t)value;
+    else if (how == 1 && uses_offset(insn))
+        insn->offset = (int16_t)(insn->offset + (int8_t)value % 9);
+    else if (how == 2 && uses_registers(insn, false))
+        insn->dst = (value % 10u) & 15u;
+    else if (how == 3 && uses_registers(insn, true))
+        insn->src = (value % 11u) & 15u;
+    else if (how == 4 && insn->opcode && insn->opcode != BPF_LDDW)
+        insn->opcode ^= (uint8_t)(8u << value % 5);
+}
+
 /* Change some instructions a little. */
 static void mutate(struct generated *g, const uint8_t *data, size_t size)
 {
-    for (size_t i = 0; i + 4 <= size && i < 16; i += 4) {
-        struct bpf_insn *insn = &g->insns[(data[i] | data[i + 1] << 8) % g->count];
-        switch (data[i + 2] % 6) {
-        case 0:
-            insn->imm += (int8_t)data[i + 3];
-            break;
-        case 1:
-            insn->offset = (int16_t)(insn->offset + (int8_t)data[i + 3] % 9);
-            break;
-        case 2:
-            insn->dst = (data[i + 3] % 11u) & 15u;
-            break;
-        case 3:
-            insn->src = (data[i + 3] % 11u) & 15u;
-            break;
-        case 4:
-            insn->opcode ^= (uint8_t)(1u << data[i + 3] % 8);
-            break;
-        default:
-            *insn = g->insns[data[i + 3] % g->count];
-        }
-    }
+    for (size_t i = 0; i + 4 <= size && i < 16; i += 4)
+        change(&g->insns[(data[i] | data[i + 1] << 8) % g->count], data[i + 2] % 5, data[i + 3]);
 }
 
 /* Globals, which bare instructions do not have. */

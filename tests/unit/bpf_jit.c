@@ -7,9 +7,43 @@
 
 #include "base/platform.h"
 #include "base/util.h"
+#include "bpf/jit_x86.h"
 #include "bpf/vm.h"
 
 enum { MEMORY = 4096, MAX_INSNS = 400 };
+
+/* The linker sends calls of NAME to __wrap_NAME (see meson.build). */
+void *__real_base_alloc(size_t size);
+void *__real_base_alloc_array(size_t count, size_t size);
+void *__real_base_code_alloc(size_t size);
+int __real_base_code_seal(void *code, size_t size);
+
+static long countdown = -1; /* allocations until the one that fails; below 0: none does */
+
+static bool fails(void)
+{
+    return countdown >= 0 && countdown-- == 0;
+}
+
+void *__wrap_base_alloc(size_t size)
+{
+    return fails() ? NULL : __real_base_alloc(size);
+}
+
+void *__wrap_base_alloc_array(size_t count, size_t size)
+{
+    return fails() ? NULL : __real_base_alloc_array(count, size);
+}
+
+void *__wrap_base_code_alloc(size_t size)
+{
+    return fails() ? NULL : __real_base_code_alloc(size);
+}
+
+int __wrap_base_code_seal(void *code, size_t size)
+{
+    return fails() ? -EACCES : __real_base_code_seal(code, size);
+}
 
 /* ---- the environment -------------------------------------------------------------------- */
 
@@ -125,12 +159,13 @@ static struct bpf_prog *open_prog(const struct program *p, enum bpf_engine engin
     return prog;
 }
 
-/* Compile it again as if it were proven. Only for programs that never reach outside. */
-static void pretend_verified(struct bpf_prog *prog)
+/* Compile it again: verified, as if it were proven, which is only for programs that never reach
+ * outside; shiftx, with BMI2. */
+static void compile(struct bpf_prog *prog, bool verified, bool shiftx)
 {
     bpf_jit_free(prog->jit);
-    prog->verified = true;
-    prog->jit = bpf_jit_compile(prog);
+    prog->verified = verified;
+    prog->jit = jit_compile(prog, shiftx);
     assert_non_null(prog->jit);
 }
 
@@ -191,17 +226,25 @@ static void compare(const struct bpf_prog *prog, const char *mode, uint64_t budg
              (unsigned long long)want->instructions, got->failure, want->failure);
 }
 
+/* How programs ended, so that a test whose programs all end early is seen. */
+static unsigned ends[4096];
+
 /* inside: it never reaches outside of its memory. */
 static void check_program(const struct program *p, bool inside, uint64_t budget)
 {
+    const bool bmi2 = __builtin_cpu_supports("bmi2");
     struct outcome want, got;
     struct bpf_prog *interp = open_prog(p, BPF_ENGINE_INTERP);
     struct bpf_prog *jit = open_prog(p, BPF_ENGINE_JIT);
     run(interp, budget, &want);
+    ends[-want.error]++;
     run(jit, budget, &got);
     compare(interp, "checked", budget, &want, &got);
+    compile(jit, false, false);
+    run(jit, budget, &got);
+    compare(interp, "checked, no BMI2", budget, &want, &got);
     if (inside) {
-        pretend_verified(jit);
+        compile(jit, true, bmi2);
         run(jit, budget, &got);
         compare(interp, "verified", budget, &want, &got);
     }
@@ -468,17 +511,383 @@ static void test_random(void **state)
 {
     (void)state;
     const unsigned programs = (unsigned)test_rounds(3000);
+    memset(ends, 0, sizeof(ends));
     for (unsigned i = 0; i < programs; i++) {
         struct program p = {.random = i};
         random_program(&p, 3 + i % 30, i % 3 == 0);
         check_program(&p, i % 3 != 0, i % 2 ? 100000 : 50 + i % 500);
     }
+    print_message("# %u programs: %u to their end, %u out of time, %u outside, %u failed\n",
+                  programs, ends[0], ends[ETIME], ends[EFAULT], ends[EIO]);
+    assert_true(ends[0] > programs / 2 && ends[ETIME] > programs / 50);
+}
+
+/* ---- every operation on every pair of registers ------------------------------------------- */
+
+static uint64_t memory_address(void)
+{
+    static uint64_t address;
+    struct program p = {.count = 0};
+    if (address)
+        return address;
+    add(&p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+    struct bpf_prog *prog = open_prog(&p, BPF_ENGINE_INTERP);
+    address = prog->layout.spans[BPF_SPAN_REGION].start;
+    bpf_prog_close(prog);
+    return address;
+}
+
+/* All registers but one, and that one, into memory. */
+static void add_full_end(struct program *p)
+{
+    add(p, BPF_STX | BPF_MEM | BPF_DW, BPF_FP, 9, -8, 0);
+    add_number(p, 9, memory_address());
+    for (unsigned r = 0; r < 9; r++)
+        add(p, BPF_STX | BPF_MEM | BPF_DW, 9, r, (int)r * 8, 0);
+    add(p, BPF_LDX | BPF_MEM | BPF_DW, 0, BPF_FP, -8, 0);
+    add(p, BPF_STX | BPF_MEM | BPF_DW, 9, 0, 9 * 8, 0);
+    add(p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+}
+
+static void check_operation(struct bpf_insn insn, uint64_t seed)
+{
+    struct program p = {.random = seed};
+    for (unsigned r = 0; r < 10; r++)
+        add_number(&p, r, edge_value(&p));
+    p.insns[p.count++] = insn;
+    add_full_end(&p);
+    check_program(&p, true, BPF_UNLIMITED);
+}
+
+static void test_registers(void **state)
+{
+    (void)state;
+    static const uint8_t ops[] = {BPF_ADD, BPF_SUB, BPF_MUL, BPF_DIV, BPF_OR,  BPF_AND,
+                                  BPF_LSH, BPF_RSH, BPF_MOD, BPF_XOR, BPF_MOV, BPF_ARSH};
+    for (unsigned i = 0; i < ARRAY_SIZE(ops) * 4 * 100; i++) {
+        const unsigned op = ops[i / 400];
+        struct bpf_insn insn = {
+            .opcode = (uint8_t)(op | BPF_X | (i / 100 & 1 ? BPF_ALU64 : BPF_ALU)),
+            .dst = i % 10 & 15,
+            .src = i / 10 % 10 & 15,
+        };
+        if (i / 200 & 1 && (op == BPF_DIV || op == BPF_MOD))
+            insn.offset = 1;
+        if (i / 200 & 1 && op == BPF_MOV)
+            insn.offset = 8;
+        check_operation(insn, i);
+    }
+}
+
+static void test_immediates(void **state)
+{
+    (void)state;
+    static const uint8_t ops[] = {BPF_ADD, BPF_SUB, BPF_MUL, BPF_DIV, BPF_OR,  BPF_AND,
+                                  BPF_LSH, BPF_RSH, BPF_MOD, BPF_XOR, BPF_MOV, BPF_ARSH};
+    static const int32_t values[] = {
+        0,   1,   -1,   2,      8,  31,   32,    63,      127,       128,       -128,      -129,
+        255, 256, 1000, 0xffff, 10, -256, 65536, 1 << 30, INT32_MAX, INT32_MIN, -INT32_MAX};
+    for (unsigned i = 0; i < ARRAY_SIZE(ops) * 4 * ARRAY_SIZE(values); i++) {
+        const unsigned op = ops[i / (4 * ARRAY_SIZE(values))];
+        const bool divides = op == BPF_DIV || op == BPF_MOD;
+        for (unsigned dst = 0; dst < 10; dst += 3) /* rax, rcx, rbx, r15 */
+            check_operation(
+                (struct bpf_insn){.opcode = (uint8_t)(op | (i & 1 ? BPF_ALU64 : BPF_ALU)),
+                                  .dst = dst & 15,
+                                  .offset = divides && i & 2,
+                                  .imm = values[i / 4 % ARRAY_SIZE(values)]},
+                i * 16 + dst);
+    }
+}
+
+static void test_atomic_registers(void **state)
+{
+    (void)state;
+    static const uint8_t ops[] = {BPF_ADD,
+                                  BPF_OR,
+                                  BPF_AND,
+                                  BPF_XOR,
+                                  BPF_XCHG,
+                                  BPF_CMPXCHG,
+                                  BPF_ADD | BPF_FETCH,
+                                  BPF_OR | BPF_FETCH,
+                                  BPF_AND | BPF_FETCH,
+                                  BPF_XOR | BPF_FETCH};
+    for (unsigned i = 0; i < ARRAY_SIZE(ops) * 400; i++) {
+        const unsigned dst = i % 10, src = i / 10 % 10;
+        struct program p = {.random = i};
+        for (unsigned r = 0; r < 10; r++)
+            add_number(&p, r, edge_value(&p));
+        add_number(&p, dst, memory_address() + 512);
+        if (i & 1 && ops[i / 400] == BPF_CMPXCHG && dst) /* what is there */
+            add(&p, BPF_LDX | BPF_MEM | BPF_DW, 0, dst, 0, 0);
+        add(&p, BPF_STX | BPF_ATOMIC | (i / 100 & 1 ? BPF_W : BPF_DW), dst, src,
+            i / 200 & 1 ? 64 : 0, ops[i / 400]);
+        add_full_end(&p);
+        check_program(&p, true, BPF_UNLIMITED);
+    }
+}
+
+/* ---- bounds ------------------------------------------------------------------------------ */
+
+static void check_access(unsigned opcode, uint64_t address, int offset, int imm)
+{
+    struct program p = {.count = 0};
+    add_number(&p, 3, address - (uint64_t)(int64_t)offset);
+    if (BPF_CLASS(opcode) == BPF_LDX)
+        add(&p, opcode, 0, 3, offset, 0);
+    else
+        add(&p, opcode, 3, 0, offset, imm);
+    add(&p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+    check_program(&p, false, BPF_UNLIMITED);
+}
+
+static void test_bounds(void **state)
+{
+    (void)state;
+    struct program p = {.count = 0};
+    add(&p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+    struct bpf_prog *prog = open_prog(&p, BPF_ENGINE_INTERP);
+    const uint64_t edges[] = {BPF_ADDRESS, prog->layout.write_start, prog->layout.end,
+                              0,           UINT64_C(1) << 32,        UINT64_C(1) << 63};
+    static const int offsets[] = {0, 1, -1, 8, INT16_MAX, INT16_MIN};
+    memset(ends, 0, sizeof(ends));
+    for (unsigned e = 0; e < ARRAY_SIZE(edges); e++)
+        for (unsigned o = 0; o < ARRAY_SIZE(offsets); o++)
+            for (int beyond = -9; beyond <= 9; beyond++)
+                for (unsigned s = 0; s < 4; s++) {
+                    const uint64_t address = edges[e] + (uint64_t)beyond;
+                    check_access(BPF_LDX | BPF_MEM | sizes[s], address, offsets[o], 0);
+                    check_access(BPF_ST | BPF_MEM | sizes[s], address, offsets[o], 7);
+                    check_access(BPF_STX | BPF_MEM | sizes[s], address, offsets[o], 0);
+                    if (sizes[s] == BPF_W || sizes[s] == BPF_DW)
+                        check_access(BPF_STX | BPF_ATOMIC | sizes[s], address, offsets[o],
+                                     BPF_XCHG);
+                }
+    assert_true(ends[0] > 1000 && ends[EFAULT] > 1000);
+    bpf_prog_close(prog);
+}
+
+/* ---- time -------------------------------------------------------------------------------- */
+
+/* Every budget up to one that is enough: the same end after the same instructions. */
+static void test_budgets(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 60; i++) {
+        struct program p = {.random = 1000 + i};
+        random_program(&p, 10, i & 1);
+        for (uint64_t budget = p.count; budget < p.count + 120; budget++)
+            check_program(&p, !(i & 1), budget);
+    }
+}
+
+static void test_first_instruction(void **state)
+{
+    (void)state;
+    for (unsigned form = 0; form < 4; form++) { /* jumps to the first, of each kind */
+        struct program p = {.count = 0};
+        add(&p, BPF_ALU64 | BPF_SUB | BPF_K, 2, 0, 0, 1);
+        add(&p, BPF_ALU64 | BPF_ADD | BPF_X, 0, 2, 0, 0);
+        if (form & 1)
+            add(&p, BPF_JMP | BPF_JEQ | BPF_K, 2, 0, 1, 5);
+        if (form < 2)
+            add(&p, BPF_JMP | BPF_JNE | BPF_K, 2, 0, -(int)p.count - 1, 0);
+        else
+            add(&p, form & 1 ? BPF_JMP | BPF_JA : BPF_JMP32 | BPF_JA, 0, 0,
+                form & 1 ? -(int)p.count - 1 : 0, form & 1 ? 0 : -(int)p.count - 1);
+        add(&p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+        check_program(&p, true, 1000000);
+        check_program(&p, true, 1000);
+    }
+}
+
+/* ---- calls ------------------------------------------------------------------------------- */
+
+/* main calls f; f counts r1 down and calls itself until it is 0. */
+static void recursive(struct program *p, int depth, bool by_register)
+{
+    add(p, BPF_ALU64 | BPF_MOV | BPF_K, 1, 0, 0, depth);
+    for (unsigned r = 6; r < 10; r++)
+        add(p, BPF_ALU64 | BPF_MOV | BPF_K, r, 0, 0, 100 + r);
+    add(p, BPF_JMP | BPF_CALL, 0, BPF_CALL_LOCAL, 0, 5);
+    for (unsigned r = 6; r < 10; r++)
+        add(p, BPF_ALU64 | BPF_ADD | BPF_X, 0, r, 0, 0);
+    add(p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+    const unsigned function = p->count;
+    add(p, BPF_JMP | BPF_JNE | BPF_K, 1, 0, 2, 0);
+    add(p, BPF_ALU64 | BPF_MOV | BPF_X, 0, BPF_FP, 0, 0);
+    add(p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+    add(p, BPF_STX | BPF_MEM | BPF_DW, BPF_FP, 1, -512, 0);
+    add(p, BPF_ALU64 | BPF_MOV | BPF_X, 7, 1, 0, 0);
+    add(p, BPF_ALU64 | BPF_MUL | BPF_K, 6, 0, 0, 3);
+    add(p, BPF_ALU64 | BPF_SUB | BPF_K, 1, 0, 0, 1);
+    if (by_register) {
+        add(p, BPF_LDDW, 8, BPF_LDDW_FUNCTION, 0, (int)function - (int)p->count - 1);
+        add(p, 0, 0, 0, 0, 0);
+        add(p, BPF_JMP | BPF_CALL | BPF_X, 8, 0, 0, 0);
+    } else {
+        add(p, BPF_JMP | BPF_CALL, 0, BPF_CALL_LOCAL, 0, (int)function - (int)p->count - 1);
+    }
+    add(p, BPF_LDX | BPF_MEM | BPF_DW, 2, BPF_FP, -512, 0);
+    add(p, BPF_ALU64 | BPF_ADD | BPF_X, 0, 2, 0, 0);
+    add(p, BPF_ALU64 | BPF_ADD | BPF_X, 0, 6, 0, 0);
+    add(p, BPF_ALU64 | BPF_ADD | BPF_X, 0, 7, 0, 0);
+    add(p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+}
+
+static void test_depth(void **state)
+{
+    (void)state;
+    memset(ends, 0, sizeof(ends));
+    for (int depth = 0; depth < 20; depth++) {
+        struct program p = {.count = 0};
+        recursive(&p, depth, false);
+        check_program(&p, true, BPF_UNLIMITED);
+        check_program(&p, true, 100);
+        p.count = 0;
+        recursive(&p, depth, true);
+        check_program(&p, true, BPF_UNLIMITED);
+        check_program(&p, true, 100);
+    }
+    assert_int_equal(ends[ELOOP], 2 * 5); /* of 15 to 19 more calls, by BPF_MAX_DEPTH */
+}
+
+/* callx with a helper's number, and with what is nothing. */
+static void test_call_register(void **state)
+{
+    (void)state;
+    static const uint64_t values[] = {
+        1, 2, 3, 0, UINT64_MAX, BPF_CODE_ADDRESS + 1, BPF_CODE_ADDRESS + 500};
+    memset(ends, 0, sizeof(ends));
+    for (unsigned i = 0; i < ARRAY_SIZE(values) * 10; i++) {
+        struct program p = {.random = i};
+        for (unsigned r = 0; r < 10; r++)
+            add_number(&p, r, r);
+        add_number(&p, i % 10, values[i / 10]);
+        add(&p, BPF_JMP | BPF_CALL | BPF_X, i % 10, 0, 0, 0);
+        add_full_end(&p);
+        check_program(&p, true, 1000);
+    }
+    assert_int_equal(ends[EINVAL], 5 * 10);
+}
+
+/* ---- size -------------------------------------------------------------------------------- */
+
+/* As long as a module may be, with jumps from end to end. */
+static void test_long(void **state)
+{
+    (void)state;
+    const uint32_t count = BPF_MAX_INSNS;
+    struct bpf_insn *insns = calloc(count, sizeof(*insns));
+    uint64_t random = 1, results[2], instructions[2];
+    for (uint32_t i = 0; i < count; i++) {
+        const unsigned kind = (unsigned)random_below(&random, 8);
+        insns[i] = (struct bpf_insn){.opcode = BPF_ALU64 | BPF_ADD | BPF_K, .imm = (int32_t)i};
+        if (kind == 0 && i + 30000 < count) /* a branch, of any length */
+            insns[i] =
+                (struct bpf_insn){.opcode = BPF_JMP | BPF_JSET | BPF_K,
+                                  .offset = (int16_t)random_below(&random, i % 9 ? 4 : 30000),
+                                  .imm = 1 << random_below(&random, 20)};
+        else if (kind == 1)
+            insns[i] = (struct bpf_insn){
+                .opcode = BPF_STX | BPF_MEM | BPF_DW, .dst = BPF_FP, .src = 0, .offset = -8};
+    }
+    insns[0] = (struct bpf_insn){.opcode = BPF_JMP32 | BPF_JA, .imm = (int32_t)count - 5};
+    insns[count - 4] = (struct bpf_insn){.opcode = BPF_ALU64 | BPF_ADD | BPF_K, .dst = 9, .imm = 1};
+    insns[count - 3] =
+        (struct bpf_insn){.opcode = BPF_JMP | BPF_JGT | BPF_K, .dst = 9, .offset = 1, .imm = 2};
+    insns[count - 2] = (struct bpf_insn){.opcode = BPF_JMP32 | BPF_JA, .imm = -(int32_t)count + 2};
+    insns[count - 1] = (struct bpf_insn){.opcode = BPF_JMP | BPF_EXIT};
+    struct bpf_module *module;
+    assert_int_equal(bpf_module_open_insns(insns, count * 8, &module, NULL), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        struct bpf_prog *prog;
+        struct bpf_vm *vm;
+        const struct bpf_options options = {.verify = BPF_VERIFY_CHECKED,
+                                            .engine = i ? BPF_ENGINE_JIT : BPF_ENGINE_INTERP};
+        assert_int_equal(bpf_prog_open(module, &environment, &options, &prog, NULL), 0);
+        assert_int_equal(bpf_vm_open(prog, NULL, &vm), 0);
+        assert_int_equal(bpf_vm_run(vm, NULL, &results[i]), 0);
+        instructions[i] = bpf_vm_instructions(vm);
+        bpf_vm_close(vm);
+        bpf_prog_close(prog);
+    }
+    assert_int_equal(results[0], results[1]);
+    assert_int_equal(instructions[0], instructions[1]);
+    assert_true(instructions[0] > count);
+    bpf_module_close(module);
+    free(insns);
+}
+
+/* ---- memory ------------------------------------------------------------------------------ */
+
+static void test_memory_rights(void **state)
+{
+    (void)state;
+    struct program p = {.count = 0};
+    add(&p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+    struct bpf_prog *prog = open_prog(&p, BPF_ENGINE_JIT);
+    const uintptr_t code = *(uintptr_t *)(void *)prog->jit; /* its first member */
+    FILE *maps = fopen("/proc/self/maps", "r");
+    char line[512], rights[8];
+    unsigned long start, end;
+    bool found = false;
+    assert_non_null(maps);
+    while (fgets(line, sizeof(line), maps)) {
+        assert_int_equal(sscanf(line, "%lx-%lx %7s", &start, &end, rights), 3);
+        if (rights[1] == 'w' && rights[2] == 'x')
+            fail_msg("writable and executable: %s", line);
+        if (code < start || code >= end)
+            continue;
+        found = true;
+        assert_string_equal(rights, "r-xp");
+    }
+    fclose(maps);
+    assert_true(found);
+    bpf_prog_close(prog);
+}
+
+/* Each allocation fails in turn: no code, nothing lost, and the interpreter does it. */
+static void test_no_memory(void **state)
+{
+    (void)state;
+    struct program p = {.count = 0};
+    struct outcome o;
+    recursive(&p, 3, true);
+    struct bpf_prog *prog = open_prog(&p, BPF_ENGINE_INTERP);
+    long n = 0;
+    for (struct bpf_jit *jit = NULL; !jit; n++) {
+        countdown = n;
+        jit = bpf_jit_compile(prog);
+        const bool all = countdown >= 0;
+        countdown = -1;
+        assert_int_equal(jit != NULL, all);
+        bpf_jit_free(jit);
+    }
+    print_message("# %ld allocations\n", n - 1);
+    assert_true(n > 5);
+    bpf_prog_close(prog);
+    run(prog = open_prog(&p, BPF_ENGINE_JIT), BPF_UNLIMITED, &o);
+    assert_int_equal(o.error, 0);
+    bpf_prog_close(prog);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random),
+        cmocka_unit_test(test_registers),
+        cmocka_unit_test(test_immediates),
+        cmocka_unit_test(test_atomic_registers),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_budgets),
+        cmocka_unit_test(test_first_instruction),
+        cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_call_register),
+        cmocka_unit_test(test_long),
+        cmocka_unit_test(test_memory_rights),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
