@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# ashlar bpf: programs of tests/bpf, compiled by each clang there is, give the answers of plain C;
+# ashlar bpf: programs of tests/bpf/programs, compiled by each clang there is, give the answers of plain C;
 # what cannot be loaded or run is refused; instructions read as llvm-objdump reads them.
 . "$(dirname "$0")/lib.sh"
-programs=$(cd "$(dirname "$0")/../bpf" && pwd)
+programs=$(cd "$(dirname "$0")/../bpf/programs" && pwd)
 cd "$TMP" || exit 1
 
 head -c 300 /dev/urandom >mem
@@ -70,6 +70,17 @@ for version in 15 16 17 18 19 20 21 22 23; do
     done
 done
 [ -n "$found" ] || skip "other versions of clang" "none is installed"
+
+# The program of docs/bpf.md.
+awk '/^```/ { inside = 0 } inside || $0 == "/* count.c */" { print; inside = 1 }' \
+    "$programs/../../../docs/bpf.md" >count.c
+clang -target bpf -O2 -g -c count.c
+printf '\0\0\0\0\0\312\232\073\377\311\232\073\377\377\377\377' >numbers.bin # 0, 1e9, 1e9 - 1, 2^32 - 1
+if [ "$("$ASHLAR" bpf run count.o --mem numbers.bin --verify auto 2>/dev/null)" = "r0 = 0x2 (2)" ]; then
+    pass "docs/bpf.md"
+else
+    fail "docs/bpf.md" "$("$ASHLAR" bpf run count.o --mem numbers.bin --verify auto 2>&1)"
+fi
 
 # A run does not see what another left in globals: the answer of the first is that of all.
 clang -target bpf -O2 -c "$programs/globals.c" -o globals.o

@@ -520,6 +520,20 @@ static void no_memory(void **state)
 /* ---- any lie -----------------------------------------------------------------------------------
  */
 
+static void too_many_sections(void **state)
+{
+    (void)state;
+    struct bpf_module *m;
+    const size_t size = 64 + 4097 * 64;
+    uint8_t *large = calloc(1, size);
+    build();
+    put16(60, 4097);
+    memcpy(large, file, 64);
+    assert_int_equal(load(large, size, &m), -EINVAL);
+    assert_string_equal(log_text, "4097 sections; there may be 4096\n");
+    free(large);
+}
+
 static void cut_anywhere(void **state)
 {
     (void)state;
@@ -560,7 +574,8 @@ int main(void)
         cmocka_unit_test(section_lies),    cmocka_unit_test(symbol_lies),
         cmocka_unit_test(relocation_lies), cmocka_unit_test(btf_lies),
         cmocka_unit_test(names_are_plain), cmocka_unit_test(no_memory),
-        cmocka_unit_test(cut_anywhere),    cmocka_unit_test(any_byte),
+        cmocka_unit_test(cut_anywhere),    cmocka_unit_test(too_many_sections),
+        cmocka_unit_test(any_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
