@@ -26,14 +26,17 @@ int main(void)
     make_table();
     while ((n = csd_next(&data, CSD_CHUNK)) > 0) {
         const uint64_t *words = data;
-        const uint32_t whole = (uint32_t)n / 8;
+        uint32_t whole = (uint32_t)n / 8;
+        csd_opaque(whole);
         for (uint32_t i = 0; i < whole; i++) {
             const uint64_t w = words[i] ^ crc;
             crc = table[7][w & 255] ^ table[6][w >> 8 & 255] ^ table[5][w >> 16 & 255] ^
                   table[4][w >> 24 & 255] ^ table[3][w >> 32 & 255] ^ table[2][w >> 40 & 255] ^
                   table[1][w >> 48 & 255] ^ table[0][w >> 56];
         }
-        for (uint32_t i = whole * 8; i < (uint32_t)n; i++)
+        uint32_t rest = whole * 8;
+        csd_opaque(rest);
+        for (uint32_t i = rest; i < (uint32_t)n; i++)
             crc = crc >> 8 ^ table[0][(crc ^ ((const uint8_t *)data)[i]) & 255];
     }
     crc = ~crc;

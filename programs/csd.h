@@ -39,7 +39,8 @@ typedef __UINT64_TYPE__ uint64_t;
 
 #define CSD_HELPER static __attribute__((unused))
 
-/* Keeps what the compiler knows of a number from it, so that a mask in front of an index stays. */
+/* The compiler must not think about where a number comes from: what the program then compares it
+ * with is compared, and a mask in front of an index stays. That is what the verifier looks at. */
 #define csd_opaque(x) __asm__ volatile("" : "+r"(x))
 
 /* ---- as for other computational devices ------------------------------------------------- */

@@ -32,16 +32,15 @@ static uint64_t log2_of(uint64_t x)
 static uint64_t log2_fixed(uint64_t x)
 {
     const uint64_t whole = log2_of(x);
-    uint64_t result = whole << 16;
+    uint64_t fraction = 0;
     x = whole > 31 ? x >> ((whole - 31) & 63) : x << ((31 - whole) & 63);
-    for (uint32_t bit = 1u << 15; bit; bit >>= 1) {
+    for (uint32_t bit = 0; bit < 16; bit++) {
         x = x * x >> 31;
-        if (x >> 32) {
-            x >>= 1;
-            result += bit;
-        }
+        const uint64_t one = x >> 32;
+        x >>= one;
+        fraction = fraction << 1 | one;
     }
-    return result;
+    return (whole << 16) + fraction;
 }
 
 int main(void)
@@ -51,10 +50,13 @@ int main(void)
     int64_t n;
     while ((n = csd_next(&data, CSD_CHUNK)) > 0) {
         const uint64_t *words = data;
-        const uint32_t whole = (uint32_t)n / 8;
+        uint32_t whole = (uint32_t)n / 8;
+        csd_opaque(whole);
         for (uint32_t i = 0; i < whole; i++)
             count_word(words[i]);
-        for (uint32_t i = whole * 8; i < (uint32_t)n; i++)
+        uint32_t rest = whole * 8;
+        csd_opaque(rest);
+        for (uint32_t i = rest; i < (uint32_t)n; i++)
             bins[((const uint8_t *)data)[i]]++;
         total += (uint64_t)n;
     }

@@ -12,7 +12,8 @@ int main(void)
         limit = *(const int32_t *)data;
     while ((n = csd_next(&data, CSD_CHUNK)) > 0) {
         const int32_t *values = data;
-        const uint32_t last = (uint32_t)n / 4;
+        uint32_t last = (uint32_t)n / 4;
+        csd_opaque(last);
         for (uint32_t i = 0; i < last; i++)
             count += values[i] > limit;
     }

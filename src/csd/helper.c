@@ -355,6 +355,8 @@ void csd_fill_environment(uint64_t memory_size, const struct csd_geometry *geome
     regions[CSD_REGION_CHUNK] = (struct bpf_region){"chunk", geometry->size, false};
     regions[CSD_REGION_MEMORY] = (struct bpf_region){"memory", (uint64_t)size, true};
     memcpy(helpers, table, sizeof(table));
+    /* What is known before a program runs, the verifier may know. */
+    helpers[4 - 1].returns = BPF_RANGE(geometry->sector, geometry->sector);
     helpers[7 - 1].args[1].stores = BPF_RANGE(size, size);
     *environment = (struct bpf_environment){
         .regions = regions,
