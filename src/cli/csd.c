@@ -573,7 +573,7 @@ static const struct cli_option run_options[] = {
      "default"},
     {"timeout", CLI_TIME, "TIME", "time after which it is ended; an hour by default"},
     {"max-return", CLI_SIZE, "SIZE", "returned bytes after which it is ended; 1G by default"},
-    {"read-ahead", CLI_SIZE, "SIZE", "bytes that are read in advance; 2M by default"},
+    {"read-ahead", CLI_SIZE, "SIZE", "bytes that are read in advance; 4M by default"},
     {0},
 };
 

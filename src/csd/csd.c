@@ -7,7 +7,7 @@
 #include "base/util.h"
 #include "csd/run.h"
 
-enum { PIECE = 256 << 10, READ_AHEAD = 2 << 20 };
+enum { PIECE = 256 << 10, READ_AHEAD = 4 << 20 };
 
 /* ---- open and close --------------------------------------------------------------------- */
 
