@@ -8,11 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <ashlar/blk_driver.h>
-
 #include "base/platform.h"
 #include "base/util.h"
 #include "cli/cli.h"
+#include "csd/option.h"
 
 #define MAX_PROGRAM (UINT64_C(64) << 20)
 #define LOG_SIZE    (1u << 20)
@@ -99,88 +98,6 @@ static int load(struct job *job)
 
 /* ---- arguments ---------------------------------------------------------------------------- */
 
-/* A number of so many bytes, little-endian. */
-static int put_number(struct job *job, const char *text, unsigned bytes)
-{
-    char *end;
-    errno = 0;
-    const bool negative = *text == '-';
-    const uint64_t value = negative ? (uint64_t)strtoll(text, &end, 0) : strtoull(text, &end, 0);
-    const int64_t low = -(INT64_C(1) << (bytes * 8 - 1));
-    const bool fits = bytes == 8 || (negative ? (int64_t)value >= low : !(value >> (bytes * 8)));
-    if (errno || !*text || *end || !fits)
-        return cli_usage(job->cli, "--arg: '%s' is no number of %u bytes", text, bytes);
-    for (unsigned i = 0; i < bytes && job->call.arg_size < CSD_MAX_ARG; i++)
-        job->arg[job->call.arg_size++] = (uint8_t)(value >> (8 * i));
-    return CLI_OK;
-}
-
-static int put_bytes(struct job *job, const char *text, size_t len)
-{
-    if (len > CSD_MAX_ARG - job->call.arg_size)
-        return cli_usage(job->cli, "--arg: more than %d bytes", CSD_MAX_ARG);
-    memcpy(job->arg + job->call.arg_size, text, len);
-    job->call.arg_size += len;
-    return CLI_OK;
-}
-
-static int put_arg(struct job *job, const char *text)
-{
-    static const struct {
-        const char *name;
-        unsigned bytes;
-    } kinds[] = {{"u8:", 1},  {"u16:", 2}, {"u32:", 4}, {"u64:", 8},
-                 {"i32:", 4}, {"i64:", 8}, {"text:", 0}};
-    for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
-        const size_t len = strlen(kinds[i].name);
-        if (!strncmp(text, kinds[i].name, len))
-            return kinds[i].bytes ? put_number(job, text + len, kinds[i].bytes)
-                                  : put_bytes(job, text + len, strlen(text + len));
-    }
-    return put_bytes(job, text, strlen(text));
-}
-
-/* OFF:LEN, or OFF: to the device's end. */
-static int read_range(const struct job *job, const char *option, struct csd_range *range)
-{
-    const char *text = cli_text(job->cli, option, NULL);
-    const uint64_t size = blk_info(job->dev)->size;
-    char offset[64];
-    const size_t len = strcspn(text, ":");
-    snprintf(offset, sizeof(offset), "%.*s", (int)min_u64(len, 63), text);
-    range->len = 0;
-    if (blk_parse_size(offset, &range->offset) < 0 || text[len] != ':' ||
-        (text[len + 1] && blk_parse_size(text + len + 1, &range->len) < 0))
-        return cli_usage(job->cli, "--%s: must be like 1M:64K, not '%s'", option, text);
-    if (!text[len + 1] && range->offset <= size)
-        range->len = size - range->offset;
-    if (!range_ok(range->offset, range->len, size))
-        return cli_failed(job->cli, "--%s %s: %s has %" PRIu64 " bytes", option, text,
-                          blk_spec(job->dev), size);
-    return CLI_OK;
-}
-
-/* A or A-B. */
-static int read_zones(const struct job *job, const char *option, struct csd_range *range)
-{
-    const char *text = cli_text(job->cli, option, NULL);
-    const struct blk_info *i = blk_info(job->dev);
-    const uint64_t zone = i->zoned ? i->zone_size : cli_number(job->cli, "zone-size", 0);
-    char *end = NULL;
-    if (!zone)
-        return cli_usage(job->cli, "--%s: %s has no zones; say --zone-size, or use a range", option,
-                         blk_spec(job->dev));
-    const uint64_t first = strtoull(text, &end, 10);
-    const uint64_t last = *end == '-' && end[1] ? strtoull(end + 1, &end, 10) : first;
-    if (!*text || *text == '-' || *end || last < first)
-        return cli_usage(job->cli, "--%s: must be like 3 or 0-7, not '%s'", option, text);
-    if (last >= i->size / zone)
-        return cli_failed(job->cli, "--%s %s: %s has %" PRIu64 " zones", option, text,
-                          blk_spec(job->dev), i->size / zone);
-    *range = (struct csd_range){first * zone, (last - first + 1) * zone};
-    return CLI_OK;
-}
-
 static int read_ranges(struct job *job)
 {
     const struct cli *cli = job->cli;
@@ -192,16 +109,21 @@ static int read_ranges(struct job *job)
     for (unsigned i = 0; i < ARRAY_SIZE(both); i++) {
         const bool range = cli_text(cli, both[i].range, NULL);
         const bool zones = cli_text(cli, both[i].zones, NULL);
-        int code = CLI_OK;
+        struct blk_error err;
+        int error = 0;
         if (range && zones)
             return cli_usage(cli, "--%s and --%s exclude one another", both[i].range,
                              both[i].zones);
         if (range)
-            code = read_range(job, both[i].range, both[i].to);
+            error =
+                csd_option_range(job->dev, cli_text(cli, both[i].range, NULL), both[i].to, &err);
         if (zones)
-            code = read_zones(job, both[i].zones, both[i].to);
-        if (code != CLI_OK)
-            return code;
+            error = csd_option_zones(job->dev, cli_number(cli, "zone-size", 0),
+                                     cli_text(cli, both[i].zones, NULL), both[i].to, &err);
+        if (error == -EINVAL)
+            return cli_usage(cli, "--%s: %s", range ? both[i].range : both[i].zones, err.text);
+        if (error < 0)
+            return cli_failed(cli, "--%s %s", range ? both[i].range : both[i].zones, err.text);
     }
     return CLI_OK;
 }
@@ -212,8 +134,11 @@ static int read_call(struct job *job)
     const char *text;
     unsigned at = 0;
     int code = read_ranges(job);
-    while (code == CLI_OK && (text = cli_next(cli, "arg", &at)))
-        code = put_arg(job, text);
+    while (code == CLI_OK && (text = cli_next(cli, "arg", &at))) {
+        struct blk_error err;
+        if (csd_option_arg(text, job->arg, &job->call.arg_size, &err) < 0)
+            code = cli_usage(cli, "--arg: %s", err.text);
+    }
     job->call.arg = job->arg;
     job->call.budget = cli_number(cli, "budget", 0);
     job->call.timeout_ns = cli_number(cli, "timeout", 0);

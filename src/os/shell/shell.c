@@ -24,6 +24,8 @@ const struct shell_command shell_commands[] = {
      shell_loadmodel},
     {"bench", "DEVICE [--rw ...] [--json]", "measure a device: the options of `ashlar bench`",
      shell_bench},
+    {"csd", "run PROGRAM.o DEVICE [OPTION]...",
+     "run an eBPF program beside the data: options of `ashlar csd run`", shell_csd},
     {"ls", "[-l] [PATH]", "the names in a directory", shell_ls},
     {"cat", "PATH...", "what is in files", shell_cat},
     {"mount", "[SOURCE PATH TYPE [OPTIONS]]", "what is mounted, or mount more", shell_mount},

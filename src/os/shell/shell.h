@@ -35,6 +35,7 @@ int shell_blktest(unsigned argc, char **argv);
 int shell_blkperf(unsigned argc, char **argv);
 int shell_loadmodel(unsigned argc, char **argv);
 int shell_bench(unsigned argc, char **argv);
+int shell_csd(unsigned argc, char **argv);
 int shell_ls(unsigned argc, char **argv);
 int shell_cat(unsigned argc, char **argv);
 int shell_mount(unsigned argc, char **argv);
