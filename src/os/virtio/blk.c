@@ -189,6 +189,17 @@ static void chain_free(struct lane *lane, struct chain *c)
     lane->free = c;
 }
 
+/* The physical address of a request's data. A page of base_reserve() has none before it is touched.
+ */
+static uint64_t phys_of(const char *data)
+{
+    const uint64_t phys = virt_to_phys(data);
+    if (phys != UINT64_MAX)
+        return phys;
+    (void)*(const volatile char *)data;
+    return virt_to_phys(data);
+}
+
 /* The next run of bytes of a request that is one run of physical memory, at most max long. */
 static struct virtio_segment next_segment(struct slot *s, uint32_t max, bool device_writes)
 {
@@ -199,13 +210,13 @@ static struct virtio_segment next_segment(struct slot *s, uint32_t max, bool dev
     }
     const char *data = (const char *)r->iov[s->iov].iov_base + s->iov_at;
     const size_t left = r->iov[s->iov].iov_len - s->iov_at;
-    const uint64_t phys = virt_to_phys(data);
+    const uint64_t phys = phys_of(data);
     const uint64_t address = (uint64_t)(uintptr_t)data;
     uint64_t len = min_u64(left, max);
     if (address < DIRECT_BASE || (address >= REGION_BASE && address < KERNEL_BASE)) {
         /* Pages that are neighbours only by chance. */
         uint64_t run = min_u64(len, PAGE_SIZE - address % PAGE_SIZE);
-        while (run < len && virt_to_phys(data + run) == phys + run)
+        while (run < len && phys_of(data + run) == phys + run)
             run = min_u64(len, run + PAGE_SIZE);
         len = run;
     }
