@@ -280,10 +280,11 @@ enum place_class { PLACE_SAME, PLACE_STEP, PLACE_FREE, PLACE_GONE };
 struct place {
     uint8_t class;
     uint8_t grown;
-    bool seen;       /* FREE: the head has bounds for it already */
-    int64_t step;    /* STEP */
-    uint32_t symbol; /* FREE */
-    uint32_t object; /* POINTER whose object is another each time */
+    bool seen;           /* FREE: it has bounds already */
+    int64_t step;        /* STEP */
+    uint32_t symbol;     /* FREE */
+    uint32_t object;     /* POINTER whose object is another each time */
+    struct scalar range; /* FREE: its bounds at the head */
 };
 
 struct attempt {
@@ -307,6 +308,7 @@ struct attempt {
     unsigned place_count;
     uint32_t counter; /* symbol: how often the loop has gone round; 0: none */
     bool no_counter;
+    bool symbolic; /* what changes has names, but is still what it was at the entry */
     int64_t counter_max;
     struct template templates[MAX_TEMPLATES];
     unsigned template_count;

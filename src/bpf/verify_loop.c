@@ -142,6 +142,20 @@ static void finish(struct verifier *v, struct attempt *a)
     attempt_free(v, a);
 }
 
+static bool any_step(const struct attempt *a)
+{
+    for (unsigned i = 0; i < a->place_count; i++)
+        if (a->places[i].class == PLACE_STEP)
+            return true;
+    return false;
+}
+
+/* Whether the counter counts. */
+static bool counted(const struct attempt *a)
+{
+    return a->counter && !a->no_counter && any_step(a);
+}
+
 /* ---- templates --------------------------------------------------------------------------- */
 
 static struct template *add_template(struct attempt *a, const struct form *form)
@@ -283,7 +297,7 @@ static bool same_range(struct attempt *a, unsigned place)
     return true;
 }
 
-static void classify(struct attempt *a, unsigned place)
+static void classify_place(struct attempt *a, unsigned place)
 {
     struct place *p = &a->places[place];
     const struct value *entry = state_place(a->entry, place);
@@ -308,6 +322,18 @@ static void classify(struct attempt *a, unsigned place)
     p->class = PLACE_FREE;
 }
 
+/* Whether anything is found to do something else than was thought. */
+static bool classify(struct attempt *a)
+{
+    bool changed = false;
+    for (unsigned place = 0; place < a->place_count; place++) {
+        uint8_t before = a->places[place].class;
+        classify_place(a, place);
+        changed |= a->places[place].class != before && a->places[place].class != PLACE_GONE;
+    }
+    return changed;
+}
+
 /* The low bits that are known in all. */
 static struct tnum low_bits(struct tnum bits)
 {
@@ -322,7 +348,6 @@ static struct scalar free_range(struct guess *g, unsigned place, const struct va
 {
     struct attempt *a = g->a;
     struct place *p = &a->places[place];
-    const struct value *before = state_place(a->head, place);
     struct scalar range = value_range(a->entry, entry);
     for (struct state *b = a->backs; b; b = b->next) {
         struct scalar other = value_range(b, state_place(b, place));
@@ -332,7 +357,7 @@ static struct scalar free_range(struct guess *g, unsigned place, const struct va
         p->seen = true;
         return range;
     }
-    struct scalar old = before->range;
+    struct scalar old = p->range;
     range = scalar_union(&range, &old);
     if (scalar_within(&range, &old) || ++p->grown < 2)
         return range;
@@ -412,11 +437,13 @@ static void guess_place(struct guess *g, unsigned place)
     if (p->class == PLACE_FREE) {
         if (!p->symbol)
             p->symbol = g->v->next_id++;
-        out->range = free_range(g, place, state_place(a->entry, place));
+        out->range = value_range(a->entry, &entry);
+        if (!a->symbolic)
+            out->range = p->range = free_range(g, place, &entry);
         out->shifted = false;
         out->form = form_symbol(p->symbol);
         struct interval i = {out->range.all.smin, out->range.all.smax};
-        out->formed = !scalar_is_const(&out->range) && state_symbol_add(g->out, p->symbol, i);
+        out->formed = state_symbol_add(g->out, p->symbol, i);
     }
 }
 
@@ -501,9 +528,27 @@ static void widen_template(struct template *t, struct interval seen)
     t->range = (struct interval){min, max};
 }
 
+/* In the first pass that has names for what changes, all is still as at the entry. */
+static void symbolic_facts(struct guess *g)
+{
+    struct form constant, difference;
+    for (unsigned place = 0; place < g->a->place_count; place++) {
+        const struct place *p = &g->a->places[place];
+        const struct form *start = place_form(g->a->entry, place, &constant);
+        struct form symbol = form_symbol(p->symbol);
+        if (p->class == PLACE_FREE && p->symbol && start && start->count &&
+            form_add(&symbol, start, -1, &difference))
+            state_assume(g->out, &difference, (struct interval){0, 0});
+    }
+}
+
 static void guess_facts(struct guess *g)
 {
     struct attempt *a = g->a;
+    if (a->symbolic) {
+        symbolic_facts(g);
+        return;
+    }
     for (unsigned i = 0; i < a->template_count; i++) {
         struct template *t = &a->templates[i];
         struct form there;
@@ -567,6 +612,41 @@ static void relate_places(struct attempt *a)
     }
 }
 
+/* What grows by different constants lies between what they make with the counter; what starts with
+ * a number that is not known has bounds of its own. */
+static void relate_to_counter(struct attempt *a)
+{
+    if (!counted(a))
+        return;
+    for (unsigned p = 0; p < a->place_count; p++) {
+        struct form c, d, counter = form_symbol(a->counter), mine;
+        const struct form *head = place_form(a->head, p, &c);
+        if (a->places[p].class == PLACE_STEP && head && head->count > 1) {
+            mine = *head;
+            mine.base = 0;
+            if (mine.terms[0].factor > 0 || form_scale(&mine, -1, &mine))
+                add_template(a, &mine);
+        }
+        if (a->places[p].class != PLACE_FREE || !a->places[p].symbol)
+            continue;
+        int64_t least = INT64_MAX, most = INT64_MIN;
+        mine = form_symbol(a->places[p].symbol);
+        for (struct state *b = a->backs; b; b = b->next) {
+            const struct form *next = place_form(b, p, &c);
+            bool fits = next && form_add(next, &mine, -1, &d) && !d.count;
+            least = !fits ? INT32_MIN : d.base < least ? d.base : least;
+            most = !fits ? INT32_MAX : d.base > most ? d.base : most;
+        }
+        for (int i = 0; i < 2; i++) {
+            int64_t step = i ? least : most;
+            if (step > INT32_MIN && step < INT32_MAX && step &&
+                form_add(&mine, &counter, -step, &d) &&
+                (d.terms[0].factor > 0 || form_scale(&d, -1, &d)))
+                add_template(a, &d);
+        }
+    }
+}
+
 /* Bounds of what goes by the counter, now that the counter has some. */
 static void step_ranges(struct guess *g)
 {
@@ -576,6 +656,10 @@ static void step_ranges(struct guess *g)
             continue;
         struct interval i = state_query(g->out, &out->form);
         const struct value *entry = state_place(g->a->entry, place);
+        if (g->a->symbolic) {
+            out->range = value_range(g->a->entry, entry);
+            continue;
+        }
         struct tnum step = tnum_const((uint64_t)g->a->places[place].step);
         step = tnum_mul(step, TNUM_UNKNOWN);
         struct tnum bits = low_bits(tnum_add(entry->range.bits, step));
@@ -587,22 +671,13 @@ static void step_ranges(struct guess *g)
 
 /* ---- the next guess ---------------------------------------------------------------------- */
 
-static bool any_step(const struct attempt *a)
-{
-    for (unsigned i = 0; i < a->place_count; i++)
-        if (a->places[i].class == PLACE_STEP)
-            return true;
-    return false;
-}
-
 /* How often the loop may have gone round at an arrival, by what was seen. */
 static void guess_counter(struct guess *g)
 {
     struct attempt *a = g->a;
-    if (!a->counter) {
+    if (!a->counter)
         a->counter = g->v->next_id++;
-        a->counter_max = 1;
-    } else {
+    if (!a->symbolic) {
         int64_t most = 0;
         for (struct state *b = a->backs; b; b = b->next) {
             struct form counter = form_symbol(a->counter);
@@ -614,7 +689,8 @@ static void guess_counter(struct guess *g)
         if (most + 1 > a->counter_max)
             a->counter_max = threshold(a, a->counter, most + 1, true, false);
     }
-    state_symbol_add(g->out, a->counter, (struct interval){0, a->counter_max});
+    int64_t max = a->symbolic ? 0 : a->counter_max;
+    state_symbol_add(g->out, a->counter, (struct interval){0, max});
 }
 
 static bool make_places(struct verifier *v, struct attempt *a)
@@ -683,8 +759,7 @@ static void next_guess(struct verifier *v, struct attempt *a)
     struct guess g = {.v = v, .a = a};
     if (!make_places(v, a) || !(g.out = state_copy(v, a->entry)))
         return;
-    for (unsigned place = 0; place < a->place_count; place++)
-        classify(a, place);
+    a->symbolic = classify(a);
     if (any_step(a))
         guess_counter(&g);
     for (unsigned place = 0; place < a->place_count; place++)
@@ -695,7 +770,10 @@ static void next_guess(struct verifier *v, struct attempt *a)
     for (struct state *b = a->backs; b; b = b->next)
         g.out->progress &= b->progress;
     guess_waiting(&g);
-    relate_places(a);
+    if (!a->symbolic) {
+        relate_places(a);
+        relate_to_counter(a);
+    }
     guess_facts(&g);
     step_ranges(&g);
     drop_lists(v, a);
@@ -704,11 +782,6 @@ static void next_guess(struct verifier *v, struct attempt *a)
 }
 
 /* ---- the end of a pass ------------------------------------------------------------------- */
-
-static bool counted(const struct attempt *a)
-{
-    return a->counter && !a->no_counter && any_step(a);
-}
 
 /* Whether this arrival is a case of the head. */
 static bool back_fits(struct verifier *v, struct attempt *a, struct state *b)
