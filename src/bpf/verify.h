@@ -168,6 +168,7 @@ bool form_add(const struct form *a, const struct form *b, int64_t factor, struct
 bool form_scale(const struct form *a, int64_t factor, struct form *out);
 bool form_equal(const struct form *a, const struct form *b);
 bool form_same_terms(const struct form *a, const struct form *b);
+int64_t form_reduce(struct form *form);
 bool form_below(const struct form *form, uint32_t base); /* all symbols are older than base */
 bool form_substitute(const struct form *form, uint32_t symbol, const struct form *with,
                      struct form *out);

@@ -158,8 +158,18 @@ static bool counted(const struct attempt *a)
 
 /* ---- templates --------------------------------------------------------------------------- */
 
-static struct template *add_template(struct attempt *a, const struct form *form)
+static struct template *add_template(struct attempt *a, const struct form *sum, int64_t *flip)
 {
+    struct form reduced = *sum, *form = &reduced;
+    reduced.base = 0;
+    int64_t by = form_reduce(form);
+    if (form->terms[0].factor < 0) {
+        if (!form_scale(form, -1, form))
+            return NULL;
+        by = -by;
+    }
+    if (flip)
+        *flip /= by;
     for (unsigned i = 0; i < a->template_count; i++)
         if (form_same_terms(&a->templates[i].form, form))
             return &a->templates[i];
@@ -179,15 +189,8 @@ void loop_compared(struct verifier *v, const struct form *difference)
         uint32_t youngest = difference->terms[difference->count - 1].symbol;
         if (a->mode != ATTEMPT_INDUCT || youngest >= a->base || youngest < a->entry_base)
             continue;
-        struct form form = *difference;
-        int64_t flip = -form.base;
-        form.base = 0;
-        if (form.terms[0].factor < 0) {
-            if (!form_scale(&form, -1, &form))
-                continue;
-            flip = -flip;
-        }
-        struct template *t = add_template(a, &form);
+        int64_t flip = -difference->base;
+        struct template *t = add_template(a, difference, &flip);
         bool seen = !t || t->flip_count == ARRAY_SIZE(t->flips);
         for (unsigned i = 0; !seen && i < t->flip_count; i++)
             seen = t->flips[i] == flip;
@@ -605,9 +608,8 @@ static void relate_places(struct attempt *a)
             if (!fits || !ratio || ratio > 1 << 20 || ratio < -(1 << 20))
                 continue;
             struct form together;
-            if (form_add(&its, &mine, -ratio, &together) &&
-                (together.terms[0].factor > 0 || form_scale(&together, -1, &together)))
-                add_template(a, &together);
+            if (form_add(&its, &mine, -ratio, &together))
+                add_template(a, &together, NULL);
         }
     }
 }
@@ -621,12 +623,8 @@ static void relate_to_counter(struct attempt *a)
     for (unsigned p = 0; p < a->place_count; p++) {
         struct form c, d, counter = form_symbol(a->counter), mine;
         const struct form *head = place_form(a->head, p, &c);
-        if (a->places[p].class == PLACE_STEP && head && head->count > 1) {
-            mine = *head;
-            mine.base = 0;
-            if (mine.terms[0].factor > 0 || form_scale(&mine, -1, &mine))
-                add_template(a, &mine);
-        }
+        if (a->places[p].class == PLACE_STEP && head && head->count > 1)
+            add_template(a, head, NULL);
         if (a->places[p].class != PLACE_FREE || !a->places[p].symbol)
             continue;
         int64_t least = INT64_MAX, most = INT64_MIN;
@@ -640,9 +638,8 @@ static void relate_to_counter(struct attempt *a)
         for (int i = 0; i < 2; i++) {
             int64_t step = i ? least : most;
             if (step > INT32_MIN && step < INT32_MAX && step &&
-                form_add(&mine, &counter, -step, &d) &&
-                (d.terms[0].factor > 0 || form_scale(&d, -1, &d)))
-                add_template(a, &d);
+                form_add(&mine, &counter, -step, &d))
+                add_template(a, &d, NULL);
         }
     }
 }
