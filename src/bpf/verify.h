@@ -281,6 +281,7 @@ enum place_class { PLACE_SAME, PLACE_STEP, PLACE_FREE, PLACE_GONE };
 struct place {
     uint8_t class;
     uint8_t grown;
+    bool shares;     /* FREE: its form has the symbol of another place */
     bool seen;           /* FREE: it has bounds already */
     int64_t step;        /* STEP */
     uint32_t symbol;     /* FREE */

@@ -410,6 +410,38 @@ static bool any_nullable(struct attempt *a, unsigned place)
     return nullable;
 }
 
+static bool constant_difference(struct state *s, unsigned a, unsigned b, int64_t *difference)
+{
+    struct form c1, c2, d;
+    const struct form *x = place_form(s, a, &c1), *y = place_form(s, b, &c2);
+    if (!x || !y || !form_add(x, y, -1, &d) || d.count)
+        return false;
+    *difference = d.base;
+    return true;
+}
+
+/* What changes freely, but is always the same as something else, or differs by a constant, is
+ * written with the same symbol. */
+static bool share_symbol(struct guess *g, unsigned place, struct form *out)
+{
+    struct attempt *a = g->a;
+    int64_t first, other;
+    for (unsigned p = 0; p < place; p++) {
+        if (a->places[p].class != PLACE_FREE || !a->places[p].symbol || a->places[p].shares ||
+            !constant_difference(a->entry, place, p, &first))
+            continue;
+        bool same = true;
+        for (struct state *b = a->backs; same && b; b = b->next)
+            same = constant_difference(b, place, p, &other) && other == first;
+        const struct value *value = state_place(g->out, p);
+        if (!same || !value || !value->formed || value->form.count != 1)
+            continue;
+        *out = value->form;
+        return !__builtin_add_overflow(out->base, first, &out->base);
+    }
+    return false;
+}
+
 static void guess_place(struct guess *g, unsigned place)
 {
     struct attempt *a = g->a;
@@ -444,6 +476,10 @@ static void guess_place(struct guess *g, unsigned place)
         if (!a->symbolic)
             out->range = p->range = free_range(g, place, &entry);
         out->shifted = false;
+        p->shares = share_symbol(g, place, &out->form);
+        out->formed = true;
+        if (p->shares)
+            return;
         out->form = form_symbol(p->symbol);
         struct interval i = {out->range.all.smin, out->range.all.smax};
         out->formed = state_symbol_add(g->out, p->symbol, i);
@@ -492,7 +528,8 @@ static bool form_there(struct attempt *a, struct state *s, const struct form *fo
         } else if (symbol >= a->entry_base) {
             const struct form *now = NULL;
             for (unsigned place = 0; place < a->place_count && !now; place++)
-                if (a->places[place].symbol == symbol && a->places[place].class == PLACE_FREE)
+                if (a->places[place].symbol == symbol && a->places[place].class == PLACE_FREE &&
+                    !a->places[place].shares)
                     now = place_form(s, place, &constant);
             if (!now)
                 return false;
@@ -539,7 +576,7 @@ static void symbolic_facts(struct guess *g)
         const struct place *p = &g->a->places[place];
         const struct form *start = place_form(g->a->entry, place, &constant);
         struct form symbol = form_symbol(p->symbol);
-        if (p->class == PLACE_FREE && p->symbol && start && start->count &&
+        if (p->class == PLACE_FREE && p->symbol && !p->shares && start && start->count &&
             form_add(&symbol, start, -1, &difference))
             state_assume(g->out, &difference, (struct interval){0, 0});
     }
@@ -584,10 +621,11 @@ static void guess_facts(struct guess *g)
 static void relate_places(struct attempt *a)
 {
     for (unsigned p = 0; p < a->place_count; p++) {
-        if (a->places[p].class != PLACE_FREE || !a->places[p].symbol)
+        if (a->places[p].class != PLACE_FREE || !a->places[p].symbol || a->places[p].shares)
             continue;
         for (unsigned q = 0; q < a->place_count; q++) {
-            if (p == q || a->places[q].class != PLACE_FREE || !a->places[q].symbol)
+            if (p == q || a->places[q].class != PLACE_FREE || !a->places[q].symbol ||
+                a->places[q].shares)
                 continue;
             int64_t ratio = 0;
             bool fits = true;
@@ -625,7 +663,7 @@ static void relate_to_counter(struct attempt *a)
         const struct form *head = place_form(a->head, p, &c);
         if (a->places[p].class == PLACE_STEP && head && head->count > 1)
             add_template(a, head, NULL);
-        if (a->places[p].class != PLACE_FREE || !a->places[p].symbol)
+        if (a->places[p].class != PLACE_FREE || !a->places[p].symbol || a->places[p].shares)
             continue;
         int64_t least = INT64_MAX, most = INT64_MIN;
         mine = form_symbol(a->places[p].symbol);
