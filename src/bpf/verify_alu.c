@@ -253,6 +253,7 @@ static struct value compute(struct verifier *v, struct state *s, unsigned op, bo
         rb.all.umin == 32 && unshift(s, op == BPF_ARSH, a, &out))
         return out;
     result_form(v, s, op, is_signed, a, b, &out);
+    out.range = value_range(s, &out); /* what its form tells */
     return out;
 }
 

@@ -554,10 +554,10 @@ static void widen_template(struct template *t, struct interval seen)
     int64_t min = lower ? seen.min : t->range.min, max = higher ? seen.max : t->range.max;
     if (t->grown >= 2) {
         int64_t below = INT64_MIN, above = INT64_MAX;
-        for (unsigned i = 0; t->grown < 6 && i < t->flip_count; i++)
+        for (unsigned i = 0; t->grown < 8 && i <= t->flip_count; i++)
             for (int64_t near = -1; near <= 1; near++) {
-                int64_t at;
-                if (__builtin_add_overflow(t->flips[i], near, &at))
+                int64_t at = near; /* 0, and what is near it, are always worth a try */
+                if (i < t->flip_count && __builtin_add_overflow(t->flips[i], near, &at))
                     continue;
                 below = at <= min && at > below ? at : below;
                 above = at >= max && at < above ? at : above;
