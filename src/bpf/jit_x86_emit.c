@@ -17,57 +17,79 @@
 #include "base/platform.h"
 #include "base/util.h"
 
-#define LOOP_ALIGN 32
+enum { LINE = 64, LOOP_ALIGN = 32 };
 
 /* ---- the order -------------------------------------------------------------------------- */
 
-/* Follow each block with the one that it goes on to, while that has no place yet; first is the
- * first of those behind a branch taken. `waiting` has room for all. The last block's follower is
- * JIT_NO_BLOCK. */
+/* Put blocks that follow one another behind the last one, as long as they have no place yet; where
+ * a branch is taken to waits. How many wait; behind them is the last one now. */
+static uint32_t follow(struct jit_function *f, uint32_t n, uint32_t last, uint32_t *waiting,
+                       uint32_t count)
+{
+    const uint32_t origin = f->blocks[n].origin;
+    const uint32_t trace = last == JIT_NO_BLOCK ? 0 : f->blocks[last].number + 1;
+    while (n != JIT_NO_BLOCK && !f->blocks[n].placed) {
+        struct jit_block *b = &f->blocks[n];
+        b->placed = true;
+        b->follower = JIT_NO_BLOCK;
+        b->origin = origin;
+        b->trace = trace;
+        b->number = last == JIT_NO_BLOCK ? 0 : f->blocks[last].number + 1;
+        if (last != JIT_NO_BLOCK)
+            f->blocks[last].follower = n;
+        last = n;
+        n = b->end == JIT_END_EXIT ? JIT_NO_BLOCK : b->next.block;
+        if (b->end != JIT_END_BRANCH || f->blocks[b->taken.block].placed)
+            continue;
+        if (f->blocks[n].placed) {
+            n = b->taken.block;
+        } else {
+            f->blocks[b->taken.block].origin = b->number;
+            waiting[count++] = b->taken.block;
+        }
+    }
+    waiting[count] = last;
+    return count;
+}
+
+/* The order of the code: each block is followed by the one that it goes on to. The last block's
+ * follower is JIT_NO_BLOCK. waiting has room for all blocks, and one. */
 static void order(struct jit_function *f, uint32_t *waiting)
 {
-    uint32_t count = 0, last = JIT_NO_BLOCK;
-    waiting[count++] = 0;
+    uint32_t count = 1, last = JIT_NO_BLOCK;
+    waiting[0] = 0;
     while (count) {
-        uint32_t n = waiting[--count];
-        while (n != JIT_NO_BLOCK && !f->blocks[n].placed) {
-            struct jit_block *b = &f->blocks[n];
-            b->placed = true;
-            b->follower = JIT_NO_BLOCK;
-            if (last != JIT_NO_BLOCK)
-                f->blocks[last].follower = n;
-            last = n;
-            n = b->end == JIT_END_EXIT ? JIT_NO_BLOCK : b->next.block;
-            if (b->end != JIT_END_BRANCH || f->blocks[b->taken.block].placed)
-                continue;
-            if (n == JIT_NO_BLOCK || f->blocks[n].placed)
-                n = b->taken.block;
-            else
-                waiting[count++] = b->taken.block;
-        }
+        const uint32_t n = waiting[--count];
+        if (f->blocks[n].placed)
+            continue;
+        count = follow(f, n, last, waiting, count);
+        last = waiting[count];
     }
 }
 
-/* Which loops have a head tick: of the jumps that a branch makes back to a block, the last one's.
- * Blocks that are jumped back to are aligned. */
+/* Block b, which comes later or is the same, jumps back to head. There is no head tick if the way
+ * to b does not lead through head: then others fall into it, more often than not. */
+static void jumps_back(struct jit_function *f, uint32_t head, uint32_t b, uint32_t ticks)
+{
+    f->blocks[head].loop = true;
+    f->blocks[head].loop_last = b;
+    if (ticks && (f->blocks[head].number >= f->blocks[b].trace ||
+                  f->blocks[head].number <= f->blocks[b].origin))
+        f->blocks[head].head_ticks = ticks;
+}
+
+/* Which blocks are jumped back to, and which of them have a head tick: that of the last branch that
+ * does. (What jumps without a condition counts its own ticks.) */
 static void find_loops(struct jit_function *f)
 {
-    uint32_t number = 0;
-    for (uint32_t i = 0; i != JIT_NO_BLOCK; i = f->blocks[i].follower)
-        f->blocks[i].number = number++;
     for (uint32_t i = 0; i != JIT_NO_BLOCK; i = f->blocks[i].follower) {
         const struct jit_block *b = &f->blocks[i];
-        if (b->end == JIT_END_EXIT)
-            continue;
-        struct jit_block *next = &f->blocks[b->next.block], *taken = &f->blocks[b->taken.block];
-        next->loop |= next->number <= b->number;
-        if (b->end == JIT_END_BRANCH && taken->number <= b->number) {
-            taken->loop = true;
-            if (b->taken.ticks)
-                taken->head_ticks = b->taken.ticks;
-        } else if (b->end == JIT_END_BRANCH && next->number <= b->number && b->next.ticks) {
-            next->head_ticks = b->next.ticks;
-        }
+        const bool branches = b->end == JIT_END_BRANCH;
+        const bool taken_back = branches && f->blocks[b->taken.block].number <= b->number;
+        if (taken_back)
+            jumps_back(f, b->taken.block, i, b->taken.ticks);
+        if (b->end != JIT_END_EXIT && f->blocks[b->next.block].number <= b->number)
+            jumps_back(f, b->next.block, i, branches && !taken_back ? b->next.ticks : 0);
     }
 }
 
@@ -206,17 +228,22 @@ static void emit_end(struct jit_code *code, const struct jit_block *b)
 
 /* ---- blocks ----------------------------------------------------------------------------- */
 
-static void align(struct jit_code *code)
+/* A loop within one line of the cache takes the processor a cycle less for each round. */
+static void align(struct jit_code *code, const struct jit_block *b)
 {
-    const unsigned beyond = code->as.size % LOOP_ALIGN;
-    if (beyond)
-        x86_nops(&code->as, LOOP_ALIGN - beyond);
+    const struct jit_function *f = code->function;
+    const size_t size = f->blocks[b->loop_last].end_position - b->tick_position;
+    const size_t in_line = code->as.size % LINE;
+    if (code->guess && size <= LINE && in_line + size > LINE)
+        x86_nops(&code->as, (unsigned)(LINE - in_line));
+    else if (size > LINE && code->as.size % LOOP_ALIGN)
+        x86_nops(&code->as, LOOP_ALIGN - (unsigned)(code->as.size % LOOP_ALIGN));
 }
 
 static void emit_block(struct jit_code *code, struct jit_function *f, struct jit_block *b)
 {
     if (b->loop)
-        align(code);
+        align(code, b);
     b->tick_position = code->as.size;
     if (b->head_ticks)
         lower_ticks(code, b->head_ticks, b->insn);
@@ -225,6 +252,7 @@ static void emit_block(struct jit_code *code, struct jit_function *f, struct jit
     for (const struct jit_op *op = jit_head(f, b); op; op = jit_op_next(f, op))
         jit_emit_op(code, op);
     emit_end(code, b);
+    b->end_position = code->as.size;
 }
 
 static void emit_stubs(struct jit_code *code)
@@ -262,6 +290,9 @@ static void emit_blocks(struct jit_code *code, struct jit_function *f)
     code->stub_count = code->jump_count = 0;
     code->missed = false;
     x86_push(&code->as, RDI); /* the vm */
+    if (f->base != JIT_NONE)
+        x86_rm(&code->as, 8, X86_LEA, R10,
+               (struct x86_mem){JIT_BASE, jit_x86_register[f->base], 0, 0});
     if (f->blocks[0].head_ticks)
         jump_to(code, 0, false);
     for (uint32_t i = 0; i != JIT_NO_BLOCK && !code->as.failed; i = f->blocks[i].follower)
@@ -272,7 +303,7 @@ static void emit_blocks(struct jit_code *code, struct jit_function *f)
 
 void jit_emit_function(struct jit_code *code, struct jit_function *f)
 {
-    uint32_t *waiting = base_alloc_array(f->block_count, sizeof(*waiting));
+    uint32_t *waiting = base_alloc_array(f->block_count + 1, sizeof(*waiting));
     if (!waiting) {
         code->as.failed = true;
         return;
