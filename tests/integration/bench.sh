@@ -15,7 +15,7 @@ d = json.load(open(sys.argv[1]))
 assert d["schema"] == 1 and d["ashlar"] and d["date"].endswith("Z"), d
 assert {"kernel", "cpu", "cpus", "memory_bytes"} <= set(d["machine"])
 jobs, paths = [j["name"] for j in d["jobs"]], [p["name"] for p in d["paths"]]
-assert len(jobs) == 8 and "mem" in paths and "nbdkit" in paths
+assert len(jobs) == 10 and "mem" in paths and "nbdkit" in paths
 assert all({"title", "figure", "block_bytes", "depth", "threads", "runtime_ns"} <= set(j) for j in d["jobs"])
 seen = set()
 for r in d["results"]:
@@ -24,11 +24,16 @@ for r in d["results"]:
         s = r[figure]
         assert len(s["rounds"]) == d["rounds"]
         assert s["min"] <= s["median"] <= s["max"] and s["median"] > 0, r
+    assert ("returned_bytes" in r) == r["job"].startswith("csd-"), r
     l = r["latency_ns"]
     assert l["p50"] <= l["p95"] <= l["p99"] <= l["p999"] <= l["max"]
     assert len(l["curve"]) == len(d["curve_ppm"])
 missing = {p["name"] for p in d["paths"] if "unavailable" in p}
-assert seen == {(p, j) for p in paths if p not in missing for j in jobs}, (missing, seen)
+csd = lambda name: name.startswith("csd-") # questions, and the paths that answer them
+assert seen == {(p, j) for p in paths if p not in missing for j in jobs if csd(p) == csd(j)}, (missing, seen)
+answers = {(r["path"], r["job"]): r["returned_bytes"] for r in d["results"] if csd(r["job"])}
+assert answers["csd-mem-native", "csd-filter"] == 4 << 20 and answers["csd-mem-checked", "csd-filter"] == 8, answers
+assert all(n < 4096 for (p, j), n in answers.items() if not p.endswith("native")), answers
 PY
 if command -v chromium >/dev/null; then
     chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run \

@@ -108,6 +108,15 @@ compress "lz of a program, checked" binary --verify checked
 compress "lz of random numbers" ints
 compress "lz of zeroes" zeroes
 
+# ---- the page about it -------------------------------------------------------------------
+
+awk '/^```c$/ { on = 1; next } /^```/ { on = 0 } on' "$sources/../docs/csd.md" >zeroes.c
+clang -target bpf -O2 -g -mcpu=v3 -I "$sources" -c zeroes.c
+check "the program of docs/csd.md is proven safe" "$ASHLAR" csd verify zeroes.o
+expected=$(tr -dc '\0' <ints | wc -c)
+got=$("$ASHLAR" csd run zeroes.o file:ints --format u64)
+[ "$got" = "$expected" ] && pass "it counts" || fail "it counts" "$got, expected $expected"
+
 # ---- the verifier ------------------------------------------------------------------------
 
 for p in filter entropy grep csv crc32c minmax topk lz; do
