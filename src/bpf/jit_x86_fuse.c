@@ -22,7 +22,7 @@ static struct jit_op *before(const struct fuse *u, const struct jit_op *op)
 
 static jit_mask bit(unsigned reg)
 {
-    return reg == JIT_NONE ? 0 : JIT_BIT(reg);
+    return (jit_mask)(reg == JIT_NONE ? 0 : 1u << reg);
 }
 
 /* The operation that made what op reads in reg, if nothing between looked at it. */

@@ -3,7 +3,7 @@
 
 static jit_mask bit_of(unsigned reg)
 {
-    return reg == JIT_NONE ? 0 : JIT_BIT(reg);
+    return (jit_mask)(reg == JIT_NONE ? 0 : 1u << reg);
 }
 
 static jit_mask address_reads(const struct jit_op *op)
