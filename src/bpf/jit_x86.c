@@ -40,6 +40,7 @@ static void compile_function(struct jit_code *code, uint32_t number)
         jit_moves(&f);
         jit_live(&f);
         jit_fuse(&f);
+        jit_base(&f, code->shiftx);
         jit_emit_function(code, &f);
     } else {
         code->as.failed = true;

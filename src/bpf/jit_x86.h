@@ -7,6 +7,7 @@
  *   live  (jit_x86_live.c)   which registers are still needed at the end of each block
  *   moves (jit_x86_moves.c)  short branches become conditional moves
  *   fuse  (jit_x86_fuse.c)   operations that the machine can do in one become one
+ *   base  (jit_x86_base.c)   an address that never changes is translated once
  *   emit  (jit_x86_emit.c, jit_x86_op.c)  blocks in a good order, operations to machine code
  *
  * All memory of a function is in struct jit_function, freed when its code is written.
@@ -104,11 +105,13 @@ struct jit_block {
     jit_mask live_out;
 
     /* emit */
-    bool placed, loop;
+    bool placed;
+    bool loop;           /* something behind it jumps back to it; */
+    uint32_t loop_last;  /* the last block that does */
     uint32_t number;     /* in the order of the code */
     uint32_t follower;   /* in the order of the code; JIT_NO_BLOCK: the last */
     uint32_t head_ticks; /* 0, or: a tick of as many stands before its code, for jumps back */
-    size_t position, tick_position;
+    size_t position, tick_position, end_position;
 };
 #define JIT_NO_BLOCK UINT32_MAX
 
@@ -120,6 +123,7 @@ struct jit_function {
     struct jit_block *blocks; /* [0] is the entry */
     uint32_t block_count;
     jit_mask exit_live; /* what may be looked at after exit */
+    uint8_t base;       /* a register that T1 holds, as an address of the process; JIT_NONE */
 };
 
 int jit_flow(struct jit_function *f); /* 0 or -ENOMEM; jit_function_fini() in any case */
@@ -128,6 +132,7 @@ void jit_live(struct jit_function *f); /* live_in and live_out of all blocks */
 void jit_live_ops(struct jit_function *f, struct jit_block *block); /* live of its operations */
 void jit_moves(struct jit_function *f);
 void jit_fuse(struct jit_function *f);
+void jit_base(struct jit_function *f, bool shiftx);
 
 /* What an operation reads and writes. */
 jit_mask jit_reads(const struct jit_op *op);

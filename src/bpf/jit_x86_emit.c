@@ -17,7 +17,7 @@
 #include "base/platform.h"
 #include "base/util.h"
 
-#define LOOP_ALIGN 32
+enum { LINE = 64, LOOP_ALIGN = 32 };
 
 /* ---- the order -------------------------------------------------------------------------- */
 
@@ -48,8 +48,17 @@ static void order(struct jit_function *f, uint32_t *waiting)
     }
 }
 
-/* Which loops have a head tick: of the jumps that a branch makes back to a block, the last one's.
- * Blocks that are jumped back to are aligned. */
+/* Block b, which comes later or is the same, jumps back to head. */
+static void jumps_back(struct jit_function *f, uint32_t head, uint32_t b, uint32_t ticks)
+{
+    f->blocks[head].loop = true;
+    f->blocks[head].loop_last = b;
+    if (ticks)
+        f->blocks[head].head_ticks = ticks;
+}
+
+/* Which blocks are jumped back to, and which of them have a head tick: that of the last branch that
+ * does. (What jumps without a condition counts its own ticks.) */
 static void find_loops(struct jit_function *f)
 {
     uint32_t number = 0;
@@ -57,17 +66,12 @@ static void find_loops(struct jit_function *f)
         f->blocks[i].number = number++;
     for (uint32_t i = 0; i != JIT_NO_BLOCK; i = f->blocks[i].follower) {
         const struct jit_block *b = &f->blocks[i];
-        if (b->end == JIT_END_EXIT)
-            continue;
-        struct jit_block *next = &f->blocks[b->next.block], *taken = &f->blocks[b->taken.block];
-        next->loop |= next->number <= b->number;
-        if (b->end == JIT_END_BRANCH && taken->number <= b->number) {
-            taken->loop = true;
-            if (b->taken.ticks)
-                taken->head_ticks = b->taken.ticks;
-        } else if (b->end == JIT_END_BRANCH && next->number <= b->number && b->next.ticks) {
-            next->head_ticks = b->next.ticks;
-        }
+        const bool branches = b->end == JIT_END_BRANCH;
+        const bool taken_back = branches && f->blocks[b->taken.block].number <= b->number;
+        if (taken_back)
+            jumps_back(f, b->taken.block, i, b->taken.ticks);
+        if (b->end != JIT_END_EXIT && f->blocks[b->next.block].number <= b->number)
+            jumps_back(f, b->next.block, i, branches && !taken_back ? b->next.ticks : 0);
     }
 }
 
@@ -206,17 +210,22 @@ static void emit_end(struct jit_code *code, const struct jit_block *b)
 
 /* ---- blocks ----------------------------------------------------------------------------- */
 
-static void align(struct jit_code *code)
+/* A loop within one line of the cache takes the processor a cycle less for each round. */
+static void align(struct jit_code *code, const struct jit_block *b)
 {
-    const unsigned beyond = code->as.size % LOOP_ALIGN;
-    if (beyond)
-        x86_nops(&code->as, LOOP_ALIGN - beyond);
+    const struct jit_function *f = code->function;
+    const size_t size = f->blocks[b->loop_last].end_position - b->tick_position;
+    const size_t in_line = code->as.size % LINE;
+    if (code->guess && size <= LINE && in_line + size > LINE)
+        x86_nops(&code->as, (unsigned)(LINE - in_line));
+    else if (size > LINE && code->as.size % LOOP_ALIGN)
+        x86_nops(&code->as, LOOP_ALIGN - (unsigned)(code->as.size % LOOP_ALIGN));
 }
 
 static void emit_block(struct jit_code *code, struct jit_function *f, struct jit_block *b)
 {
     if (b->loop)
-        align(code);
+        align(code, b);
     b->tick_position = code->as.size;
     if (b->head_ticks)
         lower_ticks(code, b->head_ticks, b->insn);
@@ -225,6 +234,7 @@ static void emit_block(struct jit_code *code, struct jit_function *f, struct jit
     for (const struct jit_op *op = jit_head(f, b); op; op = jit_op_next(f, op))
         jit_emit_op(code, op);
     emit_end(code, b);
+    b->end_position = code->as.size;
 }
 
 static void emit_stubs(struct jit_code *code)
@@ -262,6 +272,9 @@ static void emit_blocks(struct jit_code *code, struct jit_function *f)
     code->stub_count = code->jump_count = 0;
     code->missed = false;
     x86_push(&code->as, RDI); /* the vm */
+    if (f->base != JIT_NONE)
+        x86_rm(&code->as, 8, X86_LEA, R10,
+               (struct x86_mem){JIT_BASE, jit_x86_register[f->base], 0, 0});
     if (f->blocks[0].head_ticks)
         jump_to(code, 0, false);
     for (uint32_t i = 0; i != JIT_NO_BLOCK && !code->as.failed; i = f->blocks[i].follower)
