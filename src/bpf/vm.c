@@ -200,7 +200,6 @@ static void note_failure(struct bpf_vm *vm, int error)
 static int start(struct bpf_vm *vm, const struct bpf_limits *limits)
 {
     const struct bpf_prog *p = vm->prog;
-    __atomic_store_n(&vm->cancel, 0, __ATOMIC_RELAXED);
     vm->failure[0] = '\0';
     vm->error = 0;
     vm->failed = false;
@@ -218,6 +217,7 @@ static int start(struct bpf_vm *vm, const struct bpf_limits *limits)
 
 static int finish(struct bpf_vm *vm, int error)
 {
+    __atomic_store_n(&vm->cancel, 0, __ATOMIC_RELAXED);
     if (error < 0)
         note_failure(vm, error);
     return error;

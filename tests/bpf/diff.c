@@ -209,7 +209,7 @@ static bool uses_offset(const struct bpf_insn *insn)
 static void change(struct bpf_insn *insn, unsigned how, uint8_t value)
 {
     if (how == 0 && insn->opcode && (insn->imm || BPF_SOURCE(insn->opcode) == BPF_K))
-        insn->imm += (int8_t)value;
+        insn->imm = (int32_t)((uint32_t)insn->imm + (uint32_t)(int8_t)value);
     else if (how == 1 && uses_offset(insn))
         insn->offset = (int16_t)(insn->offset + (int8_t)value % 9);
     else if (how == 2 && uses_registers(insn, false))

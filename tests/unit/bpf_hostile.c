@@ -269,6 +269,23 @@ static void test_cancel(void **state)
     }
 }
 
+/* Who cancels before a run begins must not have to know. */
+static void test_cancel_early(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(engines); i++) {
+        uint64_t r0;
+        struct bpf_vm *vm = open_text("r0 = 3\nexit", engines[i]);
+        if (!vm)
+            continue;
+        bpf_vm_cancel(vm);
+        assert_int_equal(bpf_vm_run(vm, NULL, &r0), -ECANCELED);
+        assert_int_equal(bpf_vm_run(vm, NULL, &r0), 0);
+        assert_int_equal(r0, 3);
+        close_vm(vm);
+    }
+}
+
 /* Several runs of one program at once. */
 static void run_one(void *arg)
 {
@@ -574,13 +591,21 @@ static void test_calls_to_nowhere(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_budget_ends_loops), cmocka_unit_test(test_deadline_ends_loops),
-        cmocka_unit_test(test_budget_is_exact),   cmocka_unit_test(test_no_time_at_all),
-        cmocka_unit_test(test_recursion_ends),    cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_runs_at_once),      cmocka_unit_test(test_edges_of_the_arena),
-        cmocka_unit_test(test_far_addresses),     cmocka_unit_test(test_addresses_of_the_host),
-        cmocka_unit_test(test_edges_of_spans),    cmocka_unit_test(test_read_only_stays),
-        cmocka_unit_test(test_gaps_hold_nothing), cmocka_unit_test(test_reasons),
+        cmocka_unit_test(test_budget_ends_loops),
+        cmocka_unit_test(test_deadline_ends_loops),
+        cmocka_unit_test(test_budget_is_exact),
+        cmocka_unit_test(test_no_time_at_all),
+        cmocka_unit_test(test_recursion_ends),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cancel_early),
+        cmocka_unit_test(test_runs_at_once),
+        cmocka_unit_test(test_edges_of_the_arena),
+        cmocka_unit_test(test_far_addresses),
+        cmocka_unit_test(test_addresses_of_the_host),
+        cmocka_unit_test(test_edges_of_spans),
+        cmocka_unit_test(test_read_only_stays),
+        cmocka_unit_test(test_gaps_hold_nothing),
+        cmocka_unit_test(test_reasons),
         cmocka_unit_test(test_calls_to_nowhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
