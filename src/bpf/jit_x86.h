@@ -75,6 +75,7 @@ struct jit_op {
     bool wide;     /* 64 bits */
     bool sign;     /* signed division, sign-extended load */
     bool safe;     /* the address needs no check */
+    bool low;      /* COMPARE: only the low byte of dst */
     jit_mask live; /* needed after it, by jit_live_ops() */
     int32_t disp;
     int64_t imm;
@@ -109,6 +110,8 @@ struct jit_block {
     bool loop;           /* something behind it jumps back to it; */
     uint32_t loop_last;  /* the last block that does */
     uint32_t number;     /* in the order of the code */
+    uint32_t trace;      /* number of the first block of those that follow one another to it, */
+    uint32_t origin;     /* and of the one whose branch leads there */
     uint32_t follower;   /* in the order of the code; JIT_NO_BLOCK: the last */
     uint32_t head_ticks; /* 0, or: a tick of as many stands before its code, for jumps back */
     size_t position, tick_position, end_position;

@@ -221,6 +221,14 @@ void x86_test_imm(struct x86_asm *as, bool wide, unsigned reg, int32_t imm)
     x86_le32(as, (uint32_t)imm);
 }
 
+void x86_cmp8_imm(struct x86_asm *as, unsigned reg, unsigned imm)
+{
+    rex(as, false, 0, 0, reg, reg >= RSP);
+    x86_byte(as, 0x80);
+    modrm(as, 3, X86_CMP, reg);
+    x86_byte(as, imm);
+}
+
 void x86_imul_imm(struct x86_asm *as, bool wide, unsigned dst, unsigned src, int32_t imm)
 {
     x86_rr(as, wide, fits8(imm) ? 0x6b : 0x69, dst, src);

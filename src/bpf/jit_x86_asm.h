@@ -119,6 +119,7 @@ void x86_alu_mem_imm(struct x86_asm *as, unsigned width, enum x86_alu op, struct
                      int32_t imm);
 void x86_store_imm(struct x86_asm *as, unsigned width, struct x86_mem mem, int32_t imm);
 void x86_test_imm(struct x86_asm *as, bool wide, unsigned reg, int32_t imm);
+void x86_cmp8_imm(struct x86_asm *as, unsigned reg, unsigned imm); /* the low byte */
 void x86_imul_imm(struct x86_asm *as, bool wide, unsigned dst, unsigned src, int32_t imm);
 void x86_shift_imm(struct x86_asm *as, bool wide, enum x86_shift op, unsigned dst, unsigned count);
 void x86_shift_cl(struct x86_asm *as, bool wide, enum x86_shift op, unsigned dst);

@@ -21,39 +21,60 @@ enum { LINE = 64, LOOP_ALIGN = 32 };
 
 /* ---- the order -------------------------------------------------------------------------- */
 
-/* Follow each block with the one that it goes on to, while that has no place yet; first is the
- * first of those behind a branch taken. `waiting` has room for all. The last block's follower is
- * JIT_NO_BLOCK. */
+/* Put blocks that follow one another behind the last one, as long as they have no place yet; where
+ * a branch is taken to waits. How many wait; behind them is the last one now. */
+static uint32_t follow(struct jit_function *f, uint32_t n, uint32_t last, uint32_t *waiting,
+                       uint32_t count)
+{
+    const uint32_t origin = f->blocks[n].origin;
+    const uint32_t trace = last == JIT_NO_BLOCK ? 0 : f->blocks[last].number + 1;
+    while (n != JIT_NO_BLOCK && !f->blocks[n].placed) {
+        struct jit_block *b = &f->blocks[n];
+        b->placed = true;
+        b->follower = JIT_NO_BLOCK;
+        b->origin = origin;
+        b->trace = trace;
+        b->number = last == JIT_NO_BLOCK ? 0 : f->blocks[last].number + 1;
+        if (last != JIT_NO_BLOCK)
+            f->blocks[last].follower = n;
+        last = n;
+        n = b->end == JIT_END_EXIT ? JIT_NO_BLOCK : b->next.block;
+        if (b->end != JIT_END_BRANCH || f->blocks[b->taken.block].placed)
+            continue;
+        if (f->blocks[n].placed) {
+            n = b->taken.block;
+        } else {
+            f->blocks[b->taken.block].origin = b->number;
+            waiting[count++] = b->taken.block;
+        }
+    }
+    waiting[count] = last;
+    return count;
+}
+
+/* The order of the code: each block is followed by the one that it goes on to. The last block's
+ * follower is JIT_NO_BLOCK. waiting has room for all blocks, and one. */
 static void order(struct jit_function *f, uint32_t *waiting)
 {
-    uint32_t count = 0, last = JIT_NO_BLOCK;
-    waiting[count++] = 0;
+    uint32_t count = 1, last = JIT_NO_BLOCK;
+    waiting[0] = 0;
     while (count) {
-        uint32_t n = waiting[--count];
-        while (n != JIT_NO_BLOCK && !f->blocks[n].placed) {
-            struct jit_block *b = &f->blocks[n];
-            b->placed = true;
-            b->follower = JIT_NO_BLOCK;
-            if (last != JIT_NO_BLOCK)
-                f->blocks[last].follower = n;
-            last = n;
-            n = b->end == JIT_END_EXIT ? JIT_NO_BLOCK : b->next.block;
-            if (b->end != JIT_END_BRANCH || f->blocks[b->taken.block].placed)
-                continue;
-            if (n == JIT_NO_BLOCK || f->blocks[n].placed)
-                n = b->taken.block;
-            else
-                waiting[count++] = b->taken.block;
-        }
+        const uint32_t n = waiting[--count];
+        if (f->blocks[n].placed)
+            continue;
+        count = follow(f, n, last, waiting, count);
+        last = waiting[count];
     }
 }
 
-/* Block b, which comes later or is the same, jumps back to head. */
+/* Block b, which comes later or is the same, jumps back to head. There is no head tick if the way
+ * to b does not lead through head: then others fall into it, more often than not. */
 static void jumps_back(struct jit_function *f, uint32_t head, uint32_t b, uint32_t ticks)
 {
     f->blocks[head].loop = true;
     f->blocks[head].loop_last = b;
-    if (ticks)
+    if (ticks && (f->blocks[head].number >= f->blocks[b].trace ||
+                  f->blocks[head].number <= f->blocks[b].origin))
         f->blocks[head].head_ticks = ticks;
 }
 
@@ -61,9 +82,6 @@ static void jumps_back(struct jit_function *f, uint32_t head, uint32_t b, uint32
  * does. (What jumps without a condition counts its own ticks.) */
 static void find_loops(struct jit_function *f)
 {
-    uint32_t number = 0;
-    for (uint32_t i = 0; i != JIT_NO_BLOCK; i = f->blocks[i].follower)
-        f->blocks[i].number = number++;
     for (uint32_t i = 0; i != JIT_NO_BLOCK; i = f->blocks[i].follower) {
         const struct jit_block *b = &f->blocks[i];
         const bool branches = b->end == JIT_END_BRANCH;
@@ -285,7 +303,7 @@ static void emit_blocks(struct jit_code *code, struct jit_function *f)
 
 void jit_emit_function(struct jit_code *code, struct jit_function *f)
 {
-    uint32_t *waiting = base_alloc_array(f->block_count, sizeof(*waiting));
+    uint32_t *waiting = base_alloc_array(f->block_count + 1, sizeof(*waiting));
     if (!waiting) {
         code->as.failed = true;
         return;

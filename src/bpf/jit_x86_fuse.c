@@ -435,6 +435,20 @@ static void fuse_half(const struct fuse *u, struct jit_op *op)
     drop(u, m);
 }
 
+/* r &= 255; compare r with a number. */
+static void fuse_low(const struct fuse *u, struct jit_op *op)
+{
+    if (op->kind != JIT_COMPARE || op->size || op->low || !is_immediate(op) ||
+        op->live & bit(op->dst) || op->imm < 0 || op->imm > 255)
+        return;
+    struct jit_op *m = maker(u, op, op->dst);
+    if (!m || m->kind != JIT_ALU || m->alu != BPF_AND || !is_immediate(m) || m->imm != 255 ||
+        !used_unsigned(u, op))
+        return;
+    op->low = true;
+    drop(u, m);
+}
+
 /* ---- all of them ------------------------------------------------------------------------- */
 
 static void drop_dead(const struct fuse *u)
@@ -462,6 +476,7 @@ void jit_fuse(struct jit_function *f)
         drop_dead(&u);
         each(&u, fuse_arithmetic);
         each(&u, fuse_half);
+        each(&u, fuse_low);
         each(&u, fuse_update);
         each(&u, fuse_address);
         each(&u, fuse_compare);

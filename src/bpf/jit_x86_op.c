@@ -277,6 +277,8 @@ static void emit_compare(struct jit_code *code, const struct jit_op *op)
             x86_alu_mem_imm(as, op->size, X86_CMP, mem, (int32_t)op->imm);
         else
             x86_alu_mem(as, op->size, X86_CMP, mem, reg(op->src));
+    } else if (op->low) {
+        x86_cmp8_imm(as, reg(op->dst), (unsigned)op->imm);
     } else if (op->src != JIT_NONE) {
         x86_alu(as, op->wide, X86_CMP, reg(op->dst), reg(op->src));
     } else if (op->imm) {

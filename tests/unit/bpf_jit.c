@@ -88,6 +88,7 @@ struct program {
     struct bpf_insn insns[MAX_INSNS];
     unsigned count;
     uint64_t random;
+    bool fixed; /* random programs: nothing changes r1, which is the address of the memory */
 };
 
 static void add(struct program *p, unsigned opcode, unsigned dst, unsigned src, int offset,
@@ -254,8 +255,17 @@ static void check_program(const struct program *p, bool inside, uint64_t budget)
 
 /* ---- random programs -------------------------------------------------------------------- */
 
-/* Registers: r9 counts rounds; r8 is the address of the memory; the others are free. */
-enum { FREE_REGISTERS = 8 };
+/* Registers: r9 counts rounds; r8, or r1, is the address of the memory; the others are free. */
+static unsigned any_register(struct program *p)
+{
+    const unsigned r = below(p, 8);
+    return r == 1 && p->fixed ? 8 : r;
+}
+
+static unsigned memory_register(const struct program *p)
+{
+    return p->fixed ? 1 : 8;
+}
 
 static void add_alu(struct program *p)
 {
@@ -264,9 +274,11 @@ static void add_alu(struct program *p)
                                   BPF_MOV, BPF_ADD, BPF_ARSH, BPF_END};
     static const uint8_t extend[] = {0, 0, 8, 16, 32};
     const unsigned op = ops[below(p, ARRAY_SIZE(ops))], class = below(p, 2) ? BPF_ALU64 : BPF_ALU;
-    const unsigned dst = below(p, FREE_REGISTERS), src = below(p, FREE_REGISTERS);
+    const unsigned dst = any_register(p), src = any_register(p);
     unsigned source = below(p, 2) ? BPF_X : BPF_K, offset = 0;
     int64_t imm = (int32_t)edge_value(p);
+    if (p->fixed && (op == BPF_DIV || op == BPF_MOD)) /* it would keep T1 from other use */
+        return;
     if (op == BPF_NEG)
         source = BPF_K, imm = 0;
     if (op == BPF_END) {
@@ -287,9 +299,9 @@ static void add_alu(struct program *p)
 /* What compilers write for a 32-bit number without 32-bit instructions. */
 static void add_shifts(struct program *p)
 {
-    const unsigned dst = below(p, FREE_REGISTERS);
+    const unsigned dst = any_register(p);
     if (below(p, 2))
-        add(p, BPF_ALU64 | BPF_MOV | BPF_X, dst, below(p, FREE_REGISTERS), 0, 0);
+        add(p, BPF_ALU64 | BPF_MOV | BPF_X, dst, any_register(p), 0, 0);
     add(p, BPF_ALU64 | BPF_LSH | BPF_K, dst, 0, 0, 32);
     add(p, BPF_ALU64 | (below(p, 2) ? BPF_RSH : BPF_ARSH) | BPF_K, dst, 0, 0, 32);
 }
@@ -300,9 +312,9 @@ static const uint8_t sizes[] = {BPF_B, BPF_H, BPF_W, BPF_DW};
 static void add_access(struct program *p, unsigned base, int offset, bool last)
 {
     const unsigned size = sizes[below(p, 4)];
-    unsigned reg = below(p, FREE_REGISTERS);
+    unsigned reg = any_register(p);
     if (reg == base && !last)
-        reg = (reg + 1) % FREE_REGISTERS;
+        reg = reg == 0 ? 2 : 0;
     static const uint8_t atomics[] = {BPF_ADD,
                                       BPF_OR,
                                       BPF_AND,
@@ -322,6 +334,8 @@ static void add_access(struct program *p, unsigned base, int offset, bool last)
         add(p, BPF_STX | BPF_MEM | size, base, reg, offset, 0);
         return;
     case 2:
+        if (p->fixed)
+            return;
         imm = atomics[below(p, ARRAY_SIZE(atomics))];
         if (imm == BPF_CMPXCHG && base == 0 && !last)
             imm = BPF_XCHG;
@@ -336,7 +350,7 @@ static void add_access(struct program *p, unsigned base, int offset, bool last)
             add(p, (below(p, 2) ? BPF_ALU64 : BPF_ALU) | alu | BPF_K, reg, 0, 0,
                 (int32_t)edge_value(p));
         else
-            add(p, BPF_ALU64 | BPF_ADD | BPF_X, reg, below(p, FREE_REGISTERS), 0, 0);
+            add(p, BPF_ALU64 | BPF_ADD | BPF_X, reg, any_register(p), 0, 0);
         add(p, BPF_STX | BPF_MEM | size, base, reg, offset, 0);
         return;
     }
@@ -353,13 +367,13 @@ static void add_access(struct program *p, unsigned base, int offset, bool last)
  * sake. */
 static void add_memory(struct program *p)
 {
-    const unsigned reg = below(p, FREE_REGISTERS), other = below(p, FREE_REGISTERS);
+    const unsigned reg = any_register(p), other = any_register(p);
     const int offset = (int)below(p, 8) * 8;
     if (below(p, 3) == 0) {
         add_access(p, BPF_FP, -8 - (int)below(p, 32) * 8, true);
         return;
     }
-    if (below(p, 2)) { /* r8 + (other & mask) << n */
+    if (below(p, 2)) { /* + (other & mask) << n */
         const unsigned scale = below(p, 4);
         add(p, BPF_ALU64 | BPF_MOV | BPF_X, reg, other, 0, 0);
         add(p, BPF_ALU64 | BPF_AND | BPF_K, reg, 0, 0, 0x1f8 >> scale);
@@ -367,11 +381,11 @@ static void add_memory(struct program *p)
             add(p, BPF_ALU64 | BPF_LSH | BPF_K, reg, 0, 0, scale);
         if (scale && below(p, 2))
             add(p, BPF_ALU64 | BPF_AND | BPF_K, reg, 0, 0, 0x1f8);
-        add(p, BPF_ALU64 | BPF_ADD | BPF_X, reg, 8, 0, 0);
+        add(p, BPF_ALU64 | BPF_ADD | BPF_X, reg, memory_register(p), 0, 0);
         if (below(p, 2))
             add(p, BPF_ALU64 | BPF_ADD | BPF_K, reg, 0, 0, (int)below(p, 16) * 8);
     } else {
-        add(p, BPF_ALU64 | BPF_MOV | BPF_X, reg, 8, 0, 0);
+        add(p, BPF_ALU64 | BPF_MOV | BPF_X, reg, memory_register(p), 0, 0);
         add(p, BPF_ALU64 | BPF_ADD | BPF_K, reg, 0, 0, (int)below(p, 64) * 8);
     }
     for (unsigned n = below(p, 3); n; n--)
@@ -385,9 +399,9 @@ static void add_branch(struct program *p, int offset)
                                   BPF_JSGE, BPF_JLT, BPF_JLE, BPF_JSLT, BPF_JSLE};
     const unsigned op = ops[below(p, ARRAY_SIZE(ops))];
     const unsigned class = below(p, 2) ? BPF_JMP : BPF_JMP32;
-    const unsigned dst = below(p, FREE_REGISTERS);
+    const unsigned dst = any_register(p);
     if (below(p, 2))
-        add(p, class | op | BPF_X, dst, below(p, FREE_REGISTERS), offset, 0);
+        add(p, class | op | BPF_X, dst, any_register(p), offset, 0);
     else
         add(p, class | op | BPF_K, dst, 0, offset, (int32_t)edge_value(p));
 }
@@ -413,13 +427,12 @@ static void add_step(struct program *p)
         add_memory(p);
         return;
     case 3:
-        add(p, BPF_ALU64 | BPF_MOV | BPF_K, below(p, FREE_REGISTERS), 0, 0, below(p, 3));
+        add(p, BPF_ALU64 | BPF_MOV | BPF_K, any_register(p), 0, 0, below(p, 3));
         return;
     case 4: {
-        const unsigned a = below(p, FREE_REGISTERS), b = below(p, FREE_REGISTERS);
+        const unsigned a = any_register(p), b = any_register(p);
         add(p, BPF_ALU64 | BPF_MOV | BPF_X, a, b, 0, 0);
-        add(p, BPF_ALU64 | (below(p, 2) ? BPF_ADD : BPF_AND) | BPF_X, a, below(p, FREE_REGISTERS),
-            0, 0);
+        add(p, BPF_ALU64 | (below(p, 2) ? BPF_ADD : BPF_AND) | BPF_X, a, any_register(p), 0, 0);
         return;
     }
     default:
@@ -431,8 +444,8 @@ static void add_step(struct program *p)
 /* The registers, one by one, into memory: nothing that differs goes unseen. */
 static void add_end(struct program *p)
 {
-    for (unsigned r = 0; r < FREE_REGISTERS; r++)
-        add(p, BPF_STX | BPF_MEM | BPF_DW, 8, r, 2048 + (int)r * 8, 0);
+    for (unsigned r = 0; r < 9; r++)
+        add(p, BPF_STX | BPF_MEM | BPF_DW, memory_register(p), r, 2048 + (int)r * 8, 0);
     add(p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
 }
 
@@ -440,8 +453,9 @@ static void start_program(struct program *p, unsigned rounds)
 {
     add(p, BPF_ALU64 | BPF_MOV | BPF_X, 8, 1, 0, 0);
     add(p, BPF_ALU64 | BPF_MOV | BPF_K, 9, 0, 0, rounds);
-    for (unsigned r = 0; r < FREE_REGISTERS; r++)
-        add_number(p, r, edge_value(p));
+    for (unsigned r = 0; r < 8; r++)
+        if (r != 1 || !p->fixed)
+            add_number(p, r, edge_value(p));
 }
 
 /* Steps with branches between them, most of them short and forward; every jump back goes to where
@@ -513,7 +527,7 @@ static void test_random(void **state)
     const unsigned programs = (unsigned)test_rounds(3000);
     memset(ends, 0, sizeof(ends));
     for (unsigned i = 0; i < programs; i++) {
-        struct program p = {.random = i};
+        struct program p = {.random = i, .fixed = i % 3 && i % 4 == 0};
         random_program(&p, 3 + i % 30, i % 3 == 0);
         check_program(&p, i % 3 != 0, i % 2 ? 100000 : 50 + i % 500);
     }
