@@ -237,7 +237,7 @@ static bool add_globals(struct bpf_code *code)
     code->rodata_size = RODATA_SIZE;
     code->data_size = DATA_SIZE;
     for (unsigned i = 0; i < RODATA_SIZE; i++)
-        code->rodata[i] = (uint8_t)(i * 37 + 1);
+        code->rodata[i] = (uint8_t)(i % 21 == 0 ? 0 : i * 37 + 1);
     for (unsigned i = 0; i < DATA_SIZE / 2; i++)
         code->data[i] = (uint8_t)(i * 11 + 5);
     return true;
