@@ -307,6 +307,8 @@ static void run(struct zns *z, int64_t timeout)
         timeout = 0;
         if (!c->pending)
             step_done(z);
+        if (c->step == ZNS_IDLE) /* the next commit is for others to move along */
+            return;
     }
 }
 

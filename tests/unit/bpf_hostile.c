@@ -34,6 +34,23 @@ static uint64_t helper_wait(struct bpf_vm *vm, uint64_t a1, uint64_t a2, uint64_
     return 0;
 }
 
+static uint64_t helper_fail(struct bpf_vm *vm, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,
+                            uint64_t a5)
+{
+    (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
+    bpf_vm_fail(vm, -EIO);
+    return 0;
+}
+
+static uint64_t helper_look(struct bpf_vm *vm, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,
+                            uint64_t a5)
+{
+    (void)a2, (void)a3, (void)a4, (void)a5;
+    if (!bpf_vm_memory(vm, a1, 8, false))
+        bpf_vm_fail(vm, -EFAULT);
+    return 0;
+}
+
 static const struct bpf_region regions[] = {
     {.name = "memory", .size = REGION, .writable = true},
     {.name = "constant", .size = REGION},
@@ -41,12 +58,14 @@ static const struct bpf_region regions[] = {
 static const struct bpf_helper helpers[] = {
     {.id = 1, .name = "note", .function = helper_note, .returns = BPF_ANY_SCALAR},
     {.id = 2, .name = "wait", .function = helper_wait, .returns = BPF_ANY_SCALAR},
+    {.id = 3, .name = "fail", .function = helper_fail, .returns = BPF_ANY_SCALAR},
+    {.id = 4, .name = "look", .function = helper_look, .returns = BPF_ANY_SCALAR},
 };
 static const struct bpf_environment environment = {
     .regions = regions,
     .region_count = 2,
     .helpers = helpers,
-    .helper_count = 2,
+    .helper_count = ARRAY_SIZE(helpers),
     .entry = {BPF_REGION_START(0), BPF_RANGE(REGION, REGION), BPF_REGION_START(1)},
 };
 
@@ -247,6 +266,23 @@ static void test_cancel(void **state)
         check_cancel("call 1\nagain:\ngoto again", engines[i]);
         check_cancel("again:\ncall 1\ngoto again", engines[i]);
         check_cancel("call 2\nr0 = 0\nexit", engines[i]);
+    }
+}
+
+/* Who cancels before a run begins must not have to know. */
+static void test_cancel_early(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(engines); i++) {
+        uint64_t r0;
+        struct bpf_vm *vm = open_text("r0 = 3\nexit", engines[i]);
+        if (!vm)
+            continue;
+        bpf_vm_cancel(vm);
+        assert_int_equal(bpf_vm_run(vm, NULL, &r0), -ECANCELED);
+        assert_int_equal(bpf_vm_run(vm, NULL, &r0), 0);
+        assert_int_equal(r0, 3);
+        close_vm(vm);
     }
 }
 
@@ -483,11 +519,50 @@ static void test_gaps_hold_nothing(void **state)
 
 /* ---- calls ------------------------------------------------------------------------------ */
 
+/* What is said about a run that ends like this. */
+static void check_says(const char *text, const char *says)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(engines); i++) {
+        const struct bpf_limits limits = {.budget = 1000, .timeout_ns = BPF_UNLIMITED};
+        uint64_t r0;
+        struct bpf_vm *vm = open_text(text, engines[i]);
+        if (!vm)
+            continue;
+        assert_true(bpf_vm_run(vm, &limits, &r0) < 0);
+        if (strcmp(bpf_vm_failure(vm), says) != 0)
+            fail_msg("engine %u: \"%s\", not \"%s\"", i, bpf_vm_failure(vm), says);
+        close_vm(vm);
+    }
+}
+
+static void test_reasons(void **state)
+{
+    (void)state;
+    check_says("r0 = 0\nr2 = 0\nr0 = *(u8 *)(r2 +0)\nexit",
+               "outside of the program's memory: instruction 2 of main: r0 = *(u8 *)(r2 +0)");
+    check_says("*(u8 *)(r3 +0) = 1\nexit", "outside of the memory that the program may write: "
+                                           "instruction 0 of main: *(u8 *)(r3 +0) = 1");
+    check_says("lock *(u64 *)(r1 +1) += r2\nexit",
+               "outside of the memory that the program may write, or not aligned: instruction 0 of "
+               "main: lock *(u64 *)(r1 +1) += r2");
+    check_says("callx r1\nexit", "no such function: instruction 0 of main: callx r1");
+    check_says("call 77\nexit", "no such function: instruction 0 of main: call 77");
+    check_says("call f\nexit\nf:\ncall f\nexit",
+               "calls are more than 16 deep: instruction 2 of function_2: call function_2");
+    check_says("r0 = 1\ngoto -1\nexit",
+               "its budget of 1000 instructions is spent: instruction 1 of main: goto -1");
+    check_says("call 3\nr0 = 0\nexit",
+               "the helper failed (error 5): instruction 0 of main: call 3");
+    check_says("r1 = 1\ncall 4\nr0 = 0\nexit",
+               "the helper was given an address outside of the program's memory: instruction 1 of "
+               "main: call 4");
+}
+
 static void test_calls_to_nowhere(void **state)
 {
     (void)state;
     static const uint64_t values[] = {0,
-                                      3,
+                                      5,
                                       99,
                                       BPF_ADDRESS,
                                       UINT32_MAX,
@@ -516,13 +591,22 @@ static void test_calls_to_nowhere(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_budget_ends_loops), cmocka_unit_test(test_deadline_ends_loops),
-        cmocka_unit_test(test_budget_is_exact),   cmocka_unit_test(test_no_time_at_all),
-        cmocka_unit_test(test_recursion_ends),    cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_runs_at_once),      cmocka_unit_test(test_edges_of_the_arena),
-        cmocka_unit_test(test_far_addresses),     cmocka_unit_test(test_addresses_of_the_host),
-        cmocka_unit_test(test_edges_of_spans),    cmocka_unit_test(test_read_only_stays),
-        cmocka_unit_test(test_gaps_hold_nothing), cmocka_unit_test(test_calls_to_nowhere),
+        cmocka_unit_test(test_budget_ends_loops),
+        cmocka_unit_test(test_deadline_ends_loops),
+        cmocka_unit_test(test_budget_is_exact),
+        cmocka_unit_test(test_no_time_at_all),
+        cmocka_unit_test(test_recursion_ends),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cancel_early),
+        cmocka_unit_test(test_runs_at_once),
+        cmocka_unit_test(test_edges_of_the_arena),
+        cmocka_unit_test(test_far_addresses),
+        cmocka_unit_test(test_addresses_of_the_host),
+        cmocka_unit_test(test_edges_of_spans),
+        cmocka_unit_test(test_read_only_stays),
+        cmocka_unit_test(test_gaps_hold_nothing),
+        cmocka_unit_test(test_reasons),
+        cmocka_unit_test(test_calls_to_nowhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
