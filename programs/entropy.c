@@ -20,6 +20,7 @@ static void count_word(uint64_t w)
 static uint64_t log2_of(uint64_t x)
 {
     uint64_t whole = 0;
+#pragma clang loop unroll(disable) /* fewer paths for the verifier */
     for (uint32_t step = 32; step; step >>= 1)
         if (x >> step) {
             x >>= step;
@@ -34,6 +35,7 @@ static uint64_t log2_fixed(uint64_t x)
     const uint64_t whole = log2_of(x);
     uint64_t fraction = 0;
     x = whole > 31 ? x >> ((whole - 31) & 63) : x << ((31 - whole) & 63);
+#pragma clang loop unroll(disable)
     for (uint32_t bit = 0; bit < 16; bit++) {
         x = x * x >> 31;
         const uint64_t one = x >> 32;

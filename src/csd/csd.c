@@ -176,7 +176,9 @@ static int check_call(const struct csd *csd, const struct csd_call *call)
     if (!range_ok(read->offset, read->len, i->size) || !aligned(read, i->block_size) ||
         !range_ok(append->offset, append->len, i->size) ||
         !aligned(append, i->zoned ? i->zone_size : i->block_size) ||
-        call->zone_size % csd->geometry.sector || call->arg_size > CSD_MAX_ARG)
+        call->zone_size % csd->geometry.sector || call->arg_size > CSD_MAX_ARG ||
+        read->len > INT64_MAX || call->zone_size > INT64_MAX ||
+        i->zone_size > INT64_MAX) /* what helpers can tell */
         return -EINVAL;
     return append->len && i->read_only ? -EROFS : 0;
 }

@@ -119,7 +119,7 @@ got=$("$ASHLAR" csd run zeroes.o file:ints --format u64)
 
 # ---- the verifier ------------------------------------------------------------------------
 
-for p in filter entropy grep csv crc32c minmax topk lz; do
+for p in filter entropy grep csv crc32c minmax topk lz zone_count; do
     check "$p is proven safe" "$ASHLAR" csd verify "$programs/$p.o"
     for cpu in v1 v2; do
         clang -target bpf -O2 -g -mcpu=$cpu -c "$sources/$p.c" -o "$p-$cpu.o"
