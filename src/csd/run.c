@@ -201,8 +201,12 @@ static void sum_up(struct csd_run *run, uint64_t elapsed)
     s->time_ns = elapsed;
     s->compute_ns = elapsed - min_u64(elapsed, s->wait_ns);
     s->instructions = bpf_vm_instructions(run->vm);
-    if (s->read)
-        s->reduction_ppm = 1000000 - (int64_t)((unsigned __int128)s->returned * 1000000 / s->read);
+    if (!s->read)
+        return;
+    const uint64_t share = s->returned <= UINT64_MAX / 1000000
+                               ? s->returned * 1000000 / s->read
+                               : s->returned / max_u64(s->read / 1000000, 1);
+    s->reduction_ppm = 1000000 - (int64_t)min_u64(share, INT64_MAX);
 }
 
 /* From the first instruction to the last request. */
