@@ -449,17 +449,17 @@ static void fuse_low(const struct fuse *u, struct jit_op *op)
     drop(u, m);
 }
 
-/* ---- all of them ------------------------------------------------------------------------- */
-
-static void drop_dead(const struct fuse *u)
+static void drop_dead(struct jit_function *f, struct jit_block *block)
 {
-    jit_live_ops(u->f, u->block);
-    for (struct jit_op *op = jit_tail(u->f, u->block), *p; op; op = p) {
-        p = before(u, op);
+    jit_live_ops(f, block);
+    for (struct jit_op *op = jit_tail(f, block), *p; op; op = p) {
+        p = jit_op_prev(f, op);
         if (jit_pure(op) && !(jit_writes(op) & op->live))
-            drop(u, op);
+            jit_op_remove(f, block, op);
     }
 }
+
+/* ---- all of them ------------------------------------------------------------------------- */
 
 static void each(const struct fuse *u, void (*rule)(const struct fuse *u, struct jit_op *op))
 {
@@ -473,7 +473,7 @@ void jit_fuse(struct jit_function *f)
 {
     for (uint32_t i = 0; i < f->block_count; i++) {
         const struct fuse u = {f, &f->blocks[i]};
-        drop_dead(&u);
+        drop_dead(f, &f->blocks[i]);
         each(&u, fuse_arithmetic);
         each(&u, fuse_half);
         each(&u, fuse_low);
