@@ -235,8 +235,8 @@ ASHLAR_API const char *bpf_vm_failure(const struct bpf_vm *vm);
  * count too. */
 ASHLAR_API uint64_t bpf_vm_instructions(const struct bpf_vm *vm);
 
-/* End a run soon, from any thread; the next run is not affected. A helper that waits must look at
- * bpf_vm_cancelled(). */
+/* End the run that is under way soon, from any thread; if there is none, the next one ends at once.
+ * Runs after that are not affected. A helper that waits must look at bpf_vm_cancelled(). */
 ASHLAR_API void bpf_vm_cancel(struct bpf_vm *vm);
 ASHLAR_API bool bpf_vm_cancelled(const struct bpf_vm *vm);
 

@@ -48,6 +48,7 @@ struct lines {
     uint32_t record; /* bytes of one */
     struct bpf_line *out;
     uint32_t count;
+    uint32_t groups;
 };
 
 /* false: not sound. */
@@ -75,6 +76,8 @@ static int read_group(const struct bpf_loader *l, struct lines *t)
 {
     if (t->end - t->at < GROUP_HEADER)
         return warn(l, ".BTF.ext: a group of lines is cut off");
+    if (t->groups++ == l->section_count)
+        return warn(l, ".BTF.ext: more groups of lines than sections");
     const char *name = bpf_elf_text(l, &l->btf_strings, load_le32(t->at));
     const uint32_t count = load_le32(t->at + 4);
     t->at += GROUP_HEADER;

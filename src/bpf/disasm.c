@@ -1,7 +1,6 @@
 /* Instructions in words, as the kernel's log writes them. */
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "base/util.h"
 #include "bpf/code.h"
@@ -199,11 +198,11 @@ struct listing {
 
 static void print_source(struct listing *l, uint32_t at)
 {
-    char text[512];
+    char text[1024];
     const struct bpf_line *line = bpf_code_line(l->code, at);
     const struct bpf_line *last = l->line;
     l->line = line;
-    if (!line || (last && last->line == line->line && !strcmp(last->file, line->file)))
+    if (!line || (last && last->line == line->line && last->file == line->file))
         return;
     snprintf(text, sizeof(text), "; %s:%" PRIu32 ": %s", line->file, line->line, line->text);
     l->print(l->arg, text);

@@ -10,7 +10,8 @@
 #include "base/util.h"
 
 enum { HEADER_SIZE = 64, SECTION_SIZE = 64, SYMBOL_SIZE = 24 };
-enum { TYPE_RELOCATABLE = 1, MACHINE_BPF = 247, MAX_ALIGN = 4096 };
+enum { TYPE_RELOCATABLE = 1, MACHINE_BPF = 247 };
+enum { MAX_SECTIONS = 4096, MAX_NAME = 1000, MAX_ALIGN = 4096 };
 
 /* Of .rodata and of .data with .bss, each. Who needs more has regions. */
 #define MAX_GLOBALS (UINT64_C(64) << 20)
@@ -75,6 +76,8 @@ static int read_sections(struct bpf_loader *l)
     if (!count || offset < HEADER_SIZE || !range_ok(offset, table, l->size))
         return bpf_elf_bad(l, "%u section headers at %llu are not in the file", count,
                            (unsigned long long)offset);
+    if (count > MAX_SECTIONS)
+        return bpf_elf_bad(l, "%u sections; there may be %d", count, MAX_SECTIONS);
     l->sections = base_alloc_array(count, sizeof(*l->sections));
     if (!l->sections)
         return -ENOMEM;
@@ -119,12 +122,14 @@ static int find_symtab(struct bpf_loader *l)
 
 /* ---- names ------------------------------------------------------------------------------ */
 
-/* Names go to messages and to terminals. */
+/* Names go to messages and to terminals. Long ones are cut off: comparing them takes time. */
 static void copy_text(char *to, const uint8_t *from, uint64_t size)
 {
+    uint32_t length = 0;
     for (uint64_t i = 0; i < size; i++) {
         const uint8_t c = from[i];
-        to[i] = c == '\t' ? ' ' : c && (c < ' ' || c == 127) ? '.' : (char)c;
+        length = c && length < MAX_NAME ? length + 1 : 0;
+        to[i] = !length ? '\0' : c == '\t' ? ' ' : c < ' ' || c == 127 ? '.' : (char)c;
     }
 }
 

@@ -169,6 +169,23 @@ static int resolve_common(const struct bpf_loader *l, uint32_t index,
     return 0;
 }
 
+/* Compilers make calls of these out of loops and assignments. */
+static bool is_library(const char *name)
+{
+    static const char *const names[] = {"memcpy", "memmove", "memset", "memcmp", "bcmp", "strlen"};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (!strcmp(name, names[i]))
+            return true;
+    return false;
+}
+
+static int undefined(const struct bpf_loader *l, const char *name)
+{
+    if (is_library(name))
+        return bpf_elf_bad(l, "'%s' is not defined; define it, or compile with -fno-builtin", name);
+    return bpf_elf_bad(l, "'%s' is not defined (helpers are called by their number)", name);
+}
+
 static int resolve(const struct bpf_loader *l, uint32_t index, uint64_t addend,
                    struct target *target)
 {
@@ -182,8 +199,7 @@ static int resolve(const struct bpf_loader *l, uint32_t index, uint64_t addend,
         *target = (struct target){BPF_PLACE_NONE, 0};
         if (symbol.bind == ELF_BIND_WEAK)
             return 0;
-        return bpf_elf_bad(l, "'%s' is not defined (helpers are called by their number)",
-                           symbol.name);
+        return undefined(l, symbol.name);
     }
     if (symbol.section >= l->section_count)
         return bpf_elf_bad(l, "'%s' is in section %#x, which means nothing here", symbol.name,
@@ -191,7 +207,9 @@ static int resolve(const struct bpf_loader *l, uint32_t index, uint64_t addend,
     const struct bpf_elf_section *s = &l->sections[symbol.section];
     if (s->place == BPF_PLACE_NONE)
         return bpf_elf_bad(l, "'%s' is in section %s, which is not loaded%s", symbol.name, s->name,
-                           strstr(s->name, "maps") ? ": there are no maps" : "");
+                           strstr(s->name, "maps")           ? ": there are no maps"
+                           : !strcmp(s->name, ".jumptables") ? ": compile with -fno-jump-tables"
+                                                             : "");
     const uint64_t value = symbol.value + addend;
     const bool code = s->place == BPF_PLACE_CODE;
     if (value > s->size || (code && (value == s->size || value % sizeof(struct bpf_insn))))

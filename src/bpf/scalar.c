@@ -63,6 +63,22 @@ static void bounds_from_bits(struct bounds *b, struct tnum bits, unsigned width)
     b->smax = min_s64(b->smax, (int64_t)(most << up) >> up);
 }
 
+/* The low bits that are known: bounds move to the nearest numbers that have them. */
+static void bounds_align(struct bounds *b, struct tnum bits)
+{
+    unsigned known = bits.mask ? (unsigned)__builtin_ctzll(bits.mask) : 63;
+    uint64_t step = UINT64_C(1) << (known > 62 ? 62 : known), low = bits.value & (step - 1), n;
+    if (!__builtin_add_overflow(b->umin, (low - b->umin) & (step - 1), &n))
+        b->umin = n;
+    if (!__builtin_sub_overflow(b->umax, (b->umax - low) & (step - 1), &n))
+        b->umax = n;
+    int64_t s;
+    if (!__builtin_add_overflow(b->smin, (low - (uint64_t)b->smin) & (step - 1), &s))
+        b->smin = s;
+    if (!__builtin_sub_overflow(b->smax, ((uint64_t)b->smax - low) & (step - 1), &s))
+        b->smax = s;
+}
+
 /* A negative number is a large unsigned one. wrap: 2^width, modulo 2^64. */
 static void bounds_signs(struct bounds *b, unsigned width)
 {
@@ -176,6 +192,7 @@ bool scalar_sync(struct scalar *a)
         struct scalar before = *a;
         bounds_from_bits(&a->all, a->bits, 64);
         bounds_from_bits(&a->low, a->bits, 32);
+        bounds_align(&a->all, a->bits);
         bounds_signs(&a->all, 64);
         bounds_signs(&a->low, 32);
         if (bounds_empty(&a->all) || bounds_empty(&a->low))

@@ -149,6 +149,7 @@ void attempt_queue(struct verifier *v, struct state **list, struct state *s, uin
         struct state *joined = state_join(v, s, last, base);
         if (!joined)
             break;
+        v->attempt->deadline = 0; /* what is joined is not exact */
         joined->iterations = s->iterations > last->iterations ? s->iterations : last->iterations;
         state_free(v, s);
         for (at = list; *at != last; at = &(*at)->next)

@@ -168,6 +168,7 @@ bool form_add(const struct form *a, const struct form *b, int64_t factor, struct
 bool form_scale(const struct form *a, int64_t factor, struct form *out);
 bool form_equal(const struct form *a, const struct form *b);
 bool form_same_terms(const struct form *a, const struct form *b);
+int64_t form_reduce(struct form *form);
 bool form_below(const struct form *form, uint32_t base); /* all symbols are older than base */
 bool form_substitute(const struct form *form, uint32_t symbol, const struct form *with,
                      struct form *out);
@@ -280,10 +281,12 @@ enum place_class { PLACE_SAME, PLACE_STEP, PLACE_FREE, PLACE_GONE };
 struct place {
     uint8_t class;
     uint8_t grown;
-    bool seen;       /* FREE: the head has bounds for it already */
-    int64_t step;    /* STEP */
-    uint32_t symbol; /* FREE */
-    uint32_t object; /* POINTER whose object is another each time */
+    bool shares;     /* FREE: its form has the symbol of another place */
+    bool seen;           /* FREE: it has bounds already */
+    int64_t step;        /* STEP */
+    uint32_t symbol;     /* FREE */
+    uint32_t object;     /* POINTER whose object is another each time */
+    struct scalar range; /* FREE: its bounds at the head */
 };
 
 struct attempt {
@@ -307,6 +310,7 @@ struct attempt {
     unsigned place_count;
     uint32_t counter; /* symbol: how often the loop has gone round; 0: none */
     bool no_counter;
+    bool symbolic; /* what changes has names, but is still what it was at the entry */
     int64_t counter_max;
     struct template templates[MAX_TEMPLATES];
     unsigned template_count;

@@ -208,7 +208,7 @@ static void result_form(struct verifier *v, struct state *s, unsigned op, bool i
     default:
         break;
     }
-    if (scalar_is_const(&out->range))
+    if (out->formed && !out->form.count)
         out->formed = out->shifted = false;
 }
 
@@ -239,7 +239,7 @@ static struct value low_half(struct state *s, const struct value *a)
     struct value out = value_scalar(scalar_zero_extend(&range, 32));
     if (has_form(a) && in_interval(&range, 0, UINT32_MAX)) {
         out.form = a->form;
-        out.formed = !scalar_is_const(&out.range);
+        out.formed = true;
     }
     return out;
 }
@@ -250,12 +250,10 @@ static struct value compute(struct verifier *v, struct state *s, unsigned op, bo
     struct scalar ra = value_range(s, a), rb = value_range(s, b);
     struct value out = value_scalar(scalar_alu(op, false, is_signed, &ra, &rb));
     if (a->shifted && (op == BPF_RSH || op == BPF_ARSH) && scalar_is_const(&rb) &&
-        rb.all.umin == 32 && unshift(s, op == BPF_ARSH, a, &out)) {
-        if (scalar_is_const(&out.range))
-            out.formed = false;
+        rb.all.umin == 32 && unshift(s, op == BPF_ARSH, a, &out))
         return out;
-    }
     result_form(v, s, op, is_signed, a, b, &out);
+    out.range = value_range(s, &out); /* what its form tells */
     return out;
 }
 
@@ -287,8 +285,6 @@ static struct value compute32(struct verifier *v, struct state *s, unsigned op, 
     struct value both = out;
     if (scalar_intersect(&both.range, &exact))
         out.range = both.range;
-    if (scalar_is_const(&out.range))
-        out.formed = out.shifted = false;
     return out;
 }
 

@@ -267,6 +267,27 @@ static bool narrow_all(struct state *s)
     return true;
 }
 
+/* The largest number that divides all factors of a form; they become as small as can be. */
+int64_t form_reduce(struct form *form)
+{
+    uint64_t common = 0;
+    for (unsigned i = 0; i < form->count; i++) {
+        int64_t factor = form->terms[i].factor;
+        uint64_t a = common, b = factor < 0 ? 0 - (uint64_t)factor : (uint64_t)factor;
+        while (b) {
+            uint64_t rest = a % b;
+            a = b;
+            b = rest;
+        }
+        common = a;
+    }
+    if (common <= 1 || common > INT64_MAX)
+        return 1;
+    for (unsigned i = 0; i < form->count; i++)
+        form->terms[i].factor /= (int64_t)common;
+    return (int64_t)common;
+}
+
 static void remember(struct state *s, const struct form *form, struct interval range)
 {
     for (unsigned i = 0; i < s->fact_count; i++)
@@ -307,7 +328,8 @@ bool state_assume(struct state *s, const struct form *form, struct interval rang
         if (!narrow_symbol(s, sum.terms[0].symbol, sum.terms[0].factor, r, &changed))
             return false;
     } else {
-        remember(s, &sum, r);
+        int64_t common = form_reduce(&sum);
+        remember(s, &sum, divide_interval(r, common));
     }
     return narrow_all(s);
 }

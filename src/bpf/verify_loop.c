@@ -142,10 +142,34 @@ static void finish(struct verifier *v, struct attempt *a)
     attempt_free(v, a);
 }
 
+static bool any_step(const struct attempt *a)
+{
+    for (unsigned i = 0; i < a->place_count; i++)
+        if (a->places[i].class == PLACE_STEP)
+            return true;
+    return false;
+}
+
+/* Whether the counter counts. */
+static bool counted(const struct attempt *a)
+{
+    return a->counter && !a->no_counter && any_step(a);
+}
+
 /* ---- templates --------------------------------------------------------------------------- */
 
-static struct template *add_template(struct attempt *a, const struct form *form)
+static struct template *add_template(struct attempt *a, const struct form *sum, int64_t *flip)
 {
+    struct form reduced = *sum, *form = &reduced;
+    reduced.base = 0;
+    int64_t by = form_reduce(form);
+    if (form->terms[0].factor < 0) {
+        if (!form_scale(form, -1, form))
+            return NULL;
+        by = -by;
+    }
+    if (flip)
+        *flip /= by;
     for (unsigned i = 0; i < a->template_count; i++)
         if (form_same_terms(&a->templates[i].form, form))
             return &a->templates[i];
@@ -165,15 +189,8 @@ void loop_compared(struct verifier *v, const struct form *difference)
         uint32_t youngest = difference->terms[difference->count - 1].symbol;
         if (a->mode != ATTEMPT_INDUCT || youngest >= a->base || youngest < a->entry_base)
             continue;
-        struct form form = *difference;
-        int64_t flip = -form.base;
-        form.base = 0;
-        if (form.terms[0].factor < 0) {
-            if (!form_scale(&form, -1, &form))
-                continue;
-            flip = -flip;
-        }
-        struct template *t = add_template(a, &form);
+        int64_t flip = -difference->base;
+        struct template *t = add_template(a, difference, &flip);
         bool seen = !t || t->flip_count == ARRAY_SIZE(t->flips);
         for (unsigned i = 0; !seen && i < t->flip_count; i++)
             seen = t->flips[i] == flip;
@@ -283,7 +300,7 @@ static bool same_range(struct attempt *a, unsigned place)
     return true;
 }
 
-static void classify(struct attempt *a, unsigned place)
+static void classify_place(struct attempt *a, unsigned place)
 {
     struct place *p = &a->places[place];
     const struct value *entry = state_place(a->entry, place);
@@ -308,6 +325,18 @@ static void classify(struct attempt *a, unsigned place)
     p->class = PLACE_FREE;
 }
 
+/* Whether anything is found to do something else than was thought. */
+static bool classify(struct attempt *a)
+{
+    bool changed = false;
+    for (unsigned place = 0; place < a->place_count; place++) {
+        uint8_t before = a->places[place].class;
+        classify_place(a, place);
+        changed |= a->places[place].class != before && a->places[place].class != PLACE_GONE;
+    }
+    return changed;
+}
+
 /* The low bits that are known in all. */
 static struct tnum low_bits(struct tnum bits)
 {
@@ -322,7 +351,6 @@ static struct scalar free_range(struct guess *g, unsigned place, const struct va
 {
     struct attempt *a = g->a;
     struct place *p = &a->places[place];
-    const struct value *before = state_place(a->head, place);
     struct scalar range = value_range(a->entry, entry);
     for (struct state *b = a->backs; b; b = b->next) {
         struct scalar other = value_range(b, state_place(b, place));
@@ -332,7 +360,7 @@ static struct scalar free_range(struct guess *g, unsigned place, const struct va
         p->seen = true;
         return range;
     }
-    struct scalar old = before->range;
+    struct scalar old = p->range;
     range = scalar_union(&range, &old);
     if (scalar_within(&range, &old) || ++p->grown < 2)
         return range;
@@ -382,6 +410,38 @@ static bool any_nullable(struct attempt *a, unsigned place)
     return nullable;
 }
 
+static bool constant_difference(struct state *s, unsigned a, unsigned b, int64_t *difference)
+{
+    struct form c1, c2, d;
+    const struct form *x = place_form(s, a, &c1), *y = place_form(s, b, &c2);
+    if (!x || !y || !form_add(x, y, -1, &d) || d.count)
+        return false;
+    *difference = d.base;
+    return true;
+}
+
+/* What changes freely, but is always the same as something else, or differs by a constant, is
+ * written with the same symbol. */
+static bool share_symbol(struct guess *g, unsigned place, struct form *out)
+{
+    struct attempt *a = g->a;
+    int64_t first, other;
+    for (unsigned p = 0; p < place; p++) {
+        if (a->places[p].class != PLACE_FREE || !a->places[p].symbol || a->places[p].shares ||
+            !constant_difference(a->entry, place, p, &first))
+            continue;
+        bool same = true;
+        for (struct state *b = a->backs; same && b; b = b->next)
+            same = constant_difference(b, place, p, &other) && other == first;
+        const struct value *value = state_place(g->out, p);
+        if (!same || !value || !value->formed || value->form.count != 1)
+            continue;
+        *out = value->form;
+        return !__builtin_add_overflow(out->base, first, &out->base);
+    }
+    return false;
+}
+
 static void guess_place(struct guess *g, unsigned place)
 {
     struct attempt *a = g->a;
@@ -412,11 +472,17 @@ static void guess_place(struct guess *g, unsigned place)
     if (p->class == PLACE_FREE) {
         if (!p->symbol)
             p->symbol = g->v->next_id++;
-        out->range = free_range(g, place, state_place(a->entry, place));
+        out->range = value_range(a->entry, &entry);
+        if (!a->symbolic)
+            out->range = p->range = free_range(g, place, &entry);
         out->shifted = false;
+        p->shares = share_symbol(g, place, &out->form);
+        out->formed = true;
+        if (p->shares)
+            return;
         out->form = form_symbol(p->symbol);
         struct interval i = {out->range.all.smin, out->range.all.smax};
-        out->formed = !scalar_is_const(&out->range) && state_symbol_add(g->out, p->symbol, i);
+        out->formed = state_symbol_add(g->out, p->symbol, i);
     }
 }
 
@@ -462,7 +528,8 @@ static bool form_there(struct attempt *a, struct state *s, const struct form *fo
         } else if (symbol >= a->entry_base) {
             const struct form *now = NULL;
             for (unsigned place = 0; place < a->place_count && !now; place++)
-                if (a->places[place].symbol == symbol && a->places[place].class == PLACE_FREE)
+                if (a->places[place].symbol == symbol && a->places[place].class == PLACE_FREE &&
+                    !a->places[place].shares)
                     now = place_form(s, place, &constant);
             if (!now)
                 return false;
@@ -487,10 +554,10 @@ static void widen_template(struct template *t, struct interval seen)
     int64_t min = lower ? seen.min : t->range.min, max = higher ? seen.max : t->range.max;
     if (t->grown >= 2) {
         int64_t below = INT64_MIN, above = INT64_MAX;
-        for (unsigned i = 0; t->grown < 6 && i < t->flip_count; i++)
+        for (unsigned i = 0; t->grown < 8 && i <= t->flip_count; i++)
             for (int64_t near = -1; near <= 1; near++) {
-                int64_t at;
-                if (__builtin_add_overflow(t->flips[i], near, &at))
+                int64_t at = near; /* 0, and what is near it, are always worth a try */
+                if (i < t->flip_count && __builtin_add_overflow(t->flips[i], near, &at))
                     continue;
                 below = at <= min && at > below ? at : below;
                 above = at >= max && at < above ? at : above;
@@ -501,9 +568,27 @@ static void widen_template(struct template *t, struct interval seen)
     t->range = (struct interval){min, max};
 }
 
+/* In the first pass that has names for what changes, all is still as at the entry. */
+static void symbolic_facts(struct guess *g)
+{
+    struct form constant, difference;
+    for (unsigned place = 0; place < g->a->place_count; place++) {
+        const struct place *p = &g->a->places[place];
+        const struct form *start = place_form(g->a->entry, place, &constant);
+        struct form symbol = form_symbol(p->symbol);
+        if (p->class == PLACE_FREE && p->symbol && !p->shares && start && start->count &&
+            form_add(&symbol, start, -1, &difference))
+            state_assume(g->out, &difference, (struct interval){0, 0});
+    }
+}
+
 static void guess_facts(struct guess *g)
 {
     struct attempt *a = g->a;
+    if (a->symbolic) {
+        symbolic_facts(g);
+        return;
+    }
     for (unsigned i = 0; i < a->template_count; i++) {
         struct template *t = &a->templates[i];
         struct form there;
@@ -536,10 +621,11 @@ static void guess_facts(struct guess *g)
 static void relate_places(struct attempt *a)
 {
     for (unsigned p = 0; p < a->place_count; p++) {
-        if (a->places[p].class != PLACE_FREE || !a->places[p].symbol)
+        if (a->places[p].class != PLACE_FREE || !a->places[p].symbol || a->places[p].shares)
             continue;
         for (unsigned q = 0; q < a->place_count; q++) {
-            if (p == q || a->places[q].class != PLACE_FREE || !a->places[q].symbol)
+            if (p == q || a->places[q].class != PLACE_FREE || !a->places[q].symbol ||
+                a->places[q].shares)
                 continue;
             int64_t ratio = 0;
             bool fits = true;
@@ -560,9 +646,38 @@ static void relate_places(struct attempt *a)
             if (!fits || !ratio || ratio > 1 << 20 || ratio < -(1 << 20))
                 continue;
             struct form together;
-            if (form_add(&its, &mine, -ratio, &together) &&
-                (together.terms[0].factor > 0 || form_scale(&together, -1, &together)))
-                add_template(a, &together);
+            if (form_add(&its, &mine, -ratio, &together))
+                add_template(a, &together, NULL);
+        }
+    }
+}
+
+/* What grows by different constants lies between what they make with the counter; what starts with
+ * a number that is not known has bounds of its own. */
+static void relate_to_counter(struct attempt *a)
+{
+    if (!counted(a))
+        return;
+    for (unsigned p = 0; p < a->place_count; p++) {
+        struct form c, d, counter = form_symbol(a->counter), mine;
+        const struct form *head = place_form(a->head, p, &c);
+        if (a->places[p].class == PLACE_STEP && head && head->count > 1)
+            add_template(a, head, NULL);
+        if (a->places[p].class != PLACE_FREE || !a->places[p].symbol || a->places[p].shares)
+            continue;
+        int64_t least = INT64_MAX, most = INT64_MIN;
+        mine = form_symbol(a->places[p].symbol);
+        for (struct state *b = a->backs; b; b = b->next) {
+            const struct form *next = place_form(b, p, &c);
+            bool fits = next && form_add(next, &mine, -1, &d) && !d.count;
+            least = !fits ? INT32_MIN : d.base < least ? d.base : least;
+            most = !fits ? INT32_MAX : d.base > most ? d.base : most;
+        }
+        for (int i = 0; i < 2; i++) {
+            int64_t step = i ? least : most;
+            if (step > INT32_MIN && step < INT32_MAX && step &&
+                form_add(&mine, &counter, -step, &d))
+                add_template(a, &d, NULL);
         }
     }
 }
@@ -576,6 +691,10 @@ static void step_ranges(struct guess *g)
             continue;
         struct interval i = state_query(g->out, &out->form);
         const struct value *entry = state_place(g->a->entry, place);
+        if (g->a->symbolic) {
+            out->range = value_range(g->a->entry, entry);
+            continue;
+        }
         struct tnum step = tnum_const((uint64_t)g->a->places[place].step);
         step = tnum_mul(step, TNUM_UNKNOWN);
         struct tnum bits = low_bits(tnum_add(entry->range.bits, step));
@@ -587,22 +706,13 @@ static void step_ranges(struct guess *g)
 
 /* ---- the next guess ---------------------------------------------------------------------- */
 
-static bool any_step(const struct attempt *a)
-{
-    for (unsigned i = 0; i < a->place_count; i++)
-        if (a->places[i].class == PLACE_STEP)
-            return true;
-    return false;
-}
-
 /* How often the loop may have gone round at an arrival, by what was seen. */
 static void guess_counter(struct guess *g)
 {
     struct attempt *a = g->a;
-    if (!a->counter) {
+    if (!a->counter)
         a->counter = g->v->next_id++;
-        a->counter_max = 1;
-    } else {
+    if (!a->symbolic) {
         int64_t most = 0;
         for (struct state *b = a->backs; b; b = b->next) {
             struct form counter = form_symbol(a->counter);
@@ -614,7 +724,8 @@ static void guess_counter(struct guess *g)
         if (most + 1 > a->counter_max)
             a->counter_max = threshold(a, a->counter, most + 1, true, false);
     }
-    state_symbol_add(g->out, a->counter, (struct interval){0, a->counter_max});
+    int64_t max = a->symbolic ? 0 : a->counter_max;
+    state_symbol_add(g->out, a->counter, (struct interval){0, max});
 }
 
 static bool make_places(struct verifier *v, struct attempt *a)
@@ -683,8 +794,7 @@ static void next_guess(struct verifier *v, struct attempt *a)
     struct guess g = {.v = v, .a = a};
     if (!make_places(v, a) || !(g.out = state_copy(v, a->entry)))
         return;
-    for (unsigned place = 0; place < a->place_count; place++)
-        classify(a, place);
+    a->symbolic = classify(a);
     if (any_step(a))
         guess_counter(&g);
     for (unsigned place = 0; place < a->place_count; place++)
@@ -695,7 +805,10 @@ static void next_guess(struct verifier *v, struct attempt *a)
     for (struct state *b = a->backs; b; b = b->next)
         g.out->progress &= b->progress;
     guess_waiting(&g);
-    relate_places(a);
+    if (!a->symbolic) {
+        relate_places(a);
+        relate_to_counter(a);
+    }
     guess_facts(&g);
     step_ranges(&g);
     drop_lists(v, a);
@@ -704,11 +817,6 @@ static void next_guess(struct verifier *v, struct attempt *a)
 }
 
 /* ---- the end of a pass ------------------------------------------------------------------- */
-
-static bool counted(const struct attempt *a)
-{
-    return a->counter && !a->no_counter && any_step(a);
-}
 
 /* Whether this arrival is a case of the head. */
 static bool back_fits(struct verifier *v, struct attempt *a, struct state *b)

@@ -356,8 +356,6 @@ static bool load(struct verifier *v, struct state *s, const struct bpf_insn *ins
     }
     if (pointer->span == BPF_SPAN_RODATA && !pointer->id)
         rodata_load(v, s, pointer, insn->offset, size, extend, &out);
-    if (scalar_is_const(&out.range))
-        out.formed = out.shifted = false;
     state_top(s)->regs[insn->dst] = out;
     return true;
 }

@@ -201,7 +201,8 @@ void value_name(struct verifier *v, struct state *s, struct value *value)
 /* The form of a number or an offset, if there is one or it can be given one. */
 bool value_form(struct verifier *v, struct state *s, struct value *value, struct form *out)
 {
-    if (scalar_is_const(&value->range)) {
+    bool constant = scalar_is_const(&value->range);
+    if (constant && (!value->formed || value->shifted)) {
         *out = form_const(value->range.all.smin);
         return true;
     }

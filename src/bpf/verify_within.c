@@ -97,7 +97,7 @@ static bool numbers_match(struct compare *c, const struct value *new, const stru
     if (new->formed && forms_match(c, &new->form, &old->form))
         return true;
     struct form number = form_const(new->range.all.smin);
-    return scalar_is_const(&new->range) && !new->shifted && forms_match(c, &number, &old->form);
+    return scalar_is_const(&new->range) && !new->shifted &&forms_match(c, &number, &old->form);
 }
 
 static bool objects_match(struct compare *c, const struct value *new, const struct value *old)

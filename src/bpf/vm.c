@@ -135,6 +135,7 @@ bool bpf_vm_cancelled(const struct bpf_vm *vm)
 void bpf_vm_fail(struct bpf_vm *vm, int error)
 {
     vm->error = error < 0 ? error : -EINVAL;
+    vm->failed = true;
 }
 
 uint64_t bpf_vm_deadline(const struct bpf_vm *vm)
@@ -144,9 +145,27 @@ uint64_t bpf_vm_deadline(const struct bpf_vm *vm)
 
 /* ---- running ---------------------------------------------------------------------------- */
 
+/* -EFAULT, by what the instruction does. */
+static const char *describe_fault(const struct bpf_insn *insn)
+{
+    switch (BPF_CLASS(insn->opcode)) {
+    case BPF_LDX:
+        return "outside of the program's memory";
+    case BPF_STX:
+        if (BPF_MODE(insn->opcode) == BPF_ATOMIC)
+            return "outside of the memory that the program may write, or not aligned";
+        return "outside of the memory that the program may write";
+    case BPF_ST:
+        return "outside of the memory that the program may write";
+    default:
+        return "the helper was given an address outside of the program's memory";
+    }
+}
+
 /* Why a run ended, in words. */
 static void describe(const struct bpf_vm *vm, int error, char text[96])
 {
+    const struct bpf_insn *insn = &vm->prog->code.insns[vm->fault];
     if (error == -ETIME && bpf_vm_instructions(vm) > vm->budget)
         snprintf(text, 96, "its budget of %llu instructions is spent",
                  (unsigned long long)vm->budget);
@@ -155,11 +174,11 @@ static void describe(const struct bpf_vm *vm, int error, char text[96])
     else if (error == -ECANCELED)
         snprintf(text, 96, "cancelled");
     else if (error == -EFAULT)
-        snprintf(text, 96, "outside of the program's memory, read-only, or an unaligned atomic");
+        snprintf(text, 96, "%s", describe_fault(insn));
     else if (error == -ELOOP)
         snprintf(text, 96, "calls are more than %d deep", BPF_MAX_DEPTH);
-    else if (error == -EINVAL)
-        snprintf(text, 96, "no such function, or refused by the helper");
+    else if (error == -EINVAL && !vm->failed)
+        snprintf(text, 96, "no such function");
     else
         snprintf(text, 96, "the helper failed (error %d)", -error);
 }
@@ -181,9 +200,9 @@ static void note_failure(struct bpf_vm *vm, int error)
 static int start(struct bpf_vm *vm, const struct bpf_limits *limits)
 {
     const struct bpf_prog *p = vm->prog;
-    __atomic_store_n(&vm->cancel, 0, __ATOMIC_RELAXED);
     vm->failure[0] = '\0';
     vm->error = 0;
+    vm->failed = false;
     vm->fault = p->entry;
     vm->budget = limits ? limits->budget : BPF_UNLIMITED;
     vm->deadline = BPF_UNLIMITED;
@@ -198,6 +217,7 @@ static int start(struct bpf_vm *vm, const struct bpf_limits *limits)
 
 static int finish(struct bpf_vm *vm, int error)
 {
+    __atomic_store_n(&vm->cancel, 0, __ATOMIC_RELAXED);
     if (error < 0)
         note_failure(vm, error);
     return error;

@@ -75,6 +75,7 @@ struct bpf_vm {
     uint64_t budget;
     uint64_t deadline; /* base_now_ns(); BPF_UNLIMITED */
     uint32_t cancel;   /* atomic */
+    bool failed;       /* by bpf_vm_fail() */
     char failure[256];
 };
 

@@ -289,8 +289,7 @@ static int run_prog(struct job *job)
     if (cli_flag(cli, "stats"))
         print_stats(job, ns);
     if (r < 0)
-        return cli_failed(cli, "%s: %s: %s", cli->operand[0], strerror(-r),
-                          bpf_vm_failure(job->vm));
+        return cli_failed(cli, "%s: %s", cli->operand[0], bpf_vm_failure(job->vm));
     print_r0(r0);
     const char *out = cli_text(cli, "out", NULL);
     return out ? write_file(cli, out, bpf_vm_region(job->vm, 0), job->region.size) : CLI_OK;

@@ -209,7 +209,7 @@ static bool uses_offset(const struct bpf_insn *insn)
 static void change(struct bpf_insn *insn, unsigned how, uint8_t value)
 {
     if (how == 0 && insn->opcode && (insn->imm || BPF_SOURCE(insn->opcode) == BPF_K))
-        insn->imm += (int8_t)value;
+        insn->imm = (int32_t)((uint32_t)insn->imm + (uint32_t)(int8_t)value);
     else if (how == 1 && uses_offset(insn))
         insn->offset = (int16_t)(insn->offset + (int8_t)value % 9);
     else if (how == 2 && uses_registers(insn, false))
@@ -237,7 +237,7 @@ static bool add_globals(struct bpf_code *code)
     code->rodata_size = RODATA_SIZE;
     code->data_size = DATA_SIZE;
     for (unsigned i = 0; i < RODATA_SIZE; i++)
-        code->rodata[i] = (uint8_t)(i * 37 + 1);
+        code->rodata[i] = (uint8_t)(i % 21 == 0 ? 0 : i * 37 + 1);
     for (unsigned i = 0; i < DATA_SIZE / 2; i++)
         code->data[i] = (uint8_t)(i * 11 + 5);
     return true;

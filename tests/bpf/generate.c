@@ -187,14 +187,14 @@ static const uint8_t sizes[] = {BPF_B, BPF_H, BPF_W, BPF_DW};
 /* A load, a store or an atomic at an offset where all of it lies within [0, size); sometimes just
  * past it. */
 static void access_object(struct generator *r, unsigned base, int start, unsigned size,
-                          bool writable)
+                          bool writable, bool aligned)
 {
     const unsigned log = choose(r, 4), bytes = 1u << log, dst = target(r);
     int offset = start + (int)choose(r, size - bytes + 1);
-    if (one_in(r, 40))
+    if (one_in(r, 200))
         offset = start + (one_in(r, 2) ? -1 : (int)(size - bytes) + 1);
     const int src = pick(r, NUMBERS);
-    const unsigned what = choose(r, writable && src >= 0 ? 4 : 1);
+    const unsigned what = choose(r, !writable || src < 0 ? 1 : aligned ? 4 : 3);
     if (what == 0) {
         const bool sign = log < 3 && one_in(r, 3);
         emit(r, BPF_LDX | (sign ? BPF_MEMSX : BPF_MEM) | sizes[log], dst, base, offset, 0);
@@ -223,7 +223,7 @@ static void access_object(struct generator *r, unsigned base, int start, unsigne
         offset = start + (int)round_down((unsigned)(offset - start), wide ? 8 : 4);
         if (offset < start || offset + (wide ? 8 : 4) > start + (int)size)
             offset = start;
-        if (one_in(r, 40))
+        if (one_in(r, 200))
             offset++;
         emit(r, BPF_STX | BPF_ATOMIC | (wide ? BPF_DW : BPF_W), base, (unsigned)src, offset,
              (int32_t)op);
@@ -239,7 +239,7 @@ static void access(struct generator *r)
     const int base = pick(r, POINTERS);
     if (base >= 0)
         access_object(r, (unsigned)base, 0, object_size(r->kind[base]),
-                      r->kind[base] != CONSTANT || one_in(r, 30));
+                      r->kind[base] != CONSTANT || one_in(r, 200), true);
 }
 
 /* pointer + small number, and what that reaches. */
@@ -254,7 +254,7 @@ static void access_variable(struct generator *r)
     emit(r, BPF_ALU64 | BPF_ADD | BPF_X, pointer, (unsigned)index, 0, 0);
     r->kind[pointer] = NOTHING;
     if (size > 64)
-        access_object(r, pointer, 0, size - 63, kind != CONSTANT);
+        access_object(r, pointer, 0, size - 63, kind != CONSTANT, false);
     else
         emit(r, BPF_LDX | BPF_MEM | BPF_B, pointer, pointer, 0, 0);
     if (size <= 64)
@@ -272,7 +272,7 @@ static void access_stack(struct generator *r)
             emit(r, BPF_ST | BPF_MEM | BPF_DW, BPF_FP, 0, start, any_number(r));
         r->slots |= (uint16_t)(1u << slot);
     } else if (one_in(r, 2)) {
-        access_object(r, BPF_FP, start, 8, true);
+        access_object(r, BPF_FP, start, 8, true, true);
     } else {
         emit(r, BPF_LDX | BPF_MEM | BPF_DW, dst, BPF_FP, start, 0);
         r->kind[dst] = NUMBER;
@@ -284,11 +284,11 @@ static void access_globals(struct generator *r)
 {
     const unsigned pointer = target(r);
     const bool data = one_in(r, 2);
-    const unsigned size = data ? DATA_SIZE : RODATA_SIZE, at = choose(r, size - 16);
+    const unsigned size = data ? DATA_SIZE : RODATA_SIZE, at = 8 * choose(r, size / 8 - 1);
     emit(r, BPF_LDDW, pointer, BPF_LDDW_GLOBAL, 0, data ? BPF_GLOBAL_DATA : BPF_GLOBAL_RODATA);
     emit(r, 0, 0, 0, 0, at);
     r->kind[pointer] = NOTHING;
-    access_object(r, pointer, 0, size - at, data);
+    access_object(r, pointer, 0, size - at, data, true);
 }
 
 /* ---- calls ------------------------------------------------------------------------------ */
@@ -364,14 +364,15 @@ static void call_helper(struct generator *r)
         if (!put(r, 1, id == 2 ? POINTERS : 1 << MEMORY | 1 << BUFFER))
             return;
         if (!one_in(r, 3) || !put(r, 2, 1 << SMALL))
-            put_number(r, 2, choose(r, one_in(r, 10) ? 200 : 65));
+            put_number(r, 2, choose(r, one_in(r, 100) ? 200 : 65));
         break;
     case 4:
         if (!put(r, 1, NUMBERS))
             put_number(r, 1, 0);
         break;
     case 5:
-        put(r, 1, 1 << CONSTANT);
+        emit(r, BPF_LDDW, 1, BPF_LDDW_GLOBAL, 0, BPF_GLOBAL_RODATA);
+        emit(r, 0, 0, 0, 0, choose(r, one_in(r, 100) ? RODATA_SIZE + 1 : RODATA_SIZE));
         break;
     case 6:
         emit(r, BPF_ALU64 | BPF_MOV | BPF_X, 1, BPF_FP, 0, 0);
@@ -570,7 +571,7 @@ static void statement(struct generator *r, unsigned nest)
             loop(r, nest);
         return;
     case 19:
-        if (one_in(r, 30))
+        if (one_in(r, 60))
             nonsense(r);
         return;
     default:

@@ -50,5 +50,5 @@ if [ ! -e /dev/ublk-control ]; then
 fi
 check "only public symbols are shown" sh -c "
     ! nm -D --defined-only '$lib/libashlar.so' | awk '{ print \$3 }' |
-        grep -vE '^(blk_|bench_|gguf_|ublk_|_init|_fini|__asan|__odr_asan|__ubsan)' | grep ."
+        grep -vE '^(blk_|bench_|bpf_|gguf_|ublk_|_init|_fini|__asan|__odr_asan|__ubsan)' | grep ."
 finish

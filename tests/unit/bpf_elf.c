@@ -8,6 +8,28 @@
 #include "base/util.h"
 #include "bpf/code.h"
 
+/* ---- allocations that fail (the linker sends calls of NAME to __wrap_NAME) ------------------ */
+
+void *__real_base_alloc(size_t size);
+void *__real_base_alloc_array(size_t count, size_t size);
+
+static long countdown = -1; /* allocations until the one that fails; below 0: none does */
+
+static bool fails(void)
+{
+    return countdown >= 0 && countdown-- == 0;
+}
+
+void *__wrap_base_alloc(size_t size)
+{
+    return fails() ? NULL : __real_base_alloc(size);
+}
+
+void *__wrap_base_alloc_array(size_t count, size_t size)
+{
+    return fails() ? NULL : __real_base_alloc_array(count, size);
+}
+
 /* ---- a file, by hand ---------------------------------------------------------------------- */
 
 enum { TEXT = 1, OTHER, RODATA, DATA, BSS, REL_TEXT, REL_DATA, SYMTAB, STRTAB, BTF, EXT, SECTIONS };
@@ -354,7 +376,7 @@ static void section_lies(void **state)
         {"offset", TEXT, false, 24, 8, UINT64_MAX, "section 1: its 56 bytes"},
         {"size", TEXT, false, 32, 8, UINT64_MAX, "are not in the file"},
         {"a part of an instruction", TEXT, false, 32, 8, 55, "are no instructions"},
-        {"much overlap", TEXT, false, 32, 8, 700, "overlaps other sections"},
+        {"much overlap", TEXT, false, 32, 8, 640, "overlaps other sections"},
         {"no code", TEXT, false, 8, 8, 2, "no relocation of type 1"},
         {"threads", DATA, false, 8, 8, 0x403, "variables of threads"},
         {"constructors", DATA, false, 4, 4, 14, "type 14 is not supported"},
@@ -476,8 +498,41 @@ static void names_are_plain(void **state)
     bpf_module_close(m);
 }
 
+static void no_memory(void **state)
+{
+    (void)state;
+    int r = -ENOMEM;
+    build();
+    for (long n = 0; r < 0; n++) {
+        struct bpf_log log = {.text = log_text, .size = sizeof(log_text)};
+        struct bpf_module *m;
+        countdown = n;
+        r = bpf_module_open(file, file_size, &m, &log);
+        countdown = -1;
+        assert_true(n < 50);
+        if (r < 0 && (r != -ENOMEM || m || strcmp(log_text, "not enough memory\n")))
+            fail_msg("allocation %ld fails: %d, '%s'", n, r, log_text);
+        assert_true(n >= 8 || r < 0);
+        bpf_module_close(m);
+    }
+}
+
 /* ---- any lie -----------------------------------------------------------------------------------
  */
+
+static void too_many_sections(void **state)
+{
+    (void)state;
+    struct bpf_module *m;
+    const size_t size = 64 + 4097 * 64;
+    uint8_t *large = calloc(1, size);
+    build();
+    put16(60, 4097);
+    memcpy(large, file, 64);
+    assert_int_equal(load(large, size, &m), -EINVAL);
+    assert_string_equal(log_text, "4097 sections; there may be 4096\n");
+    free(large);
+}
 
 static void cut_anywhere(void **state)
 {
@@ -518,7 +573,8 @@ int main(void)
         cmocka_unit_test(sound),           cmocka_unit_test(header_lies),
         cmocka_unit_test(section_lies),    cmocka_unit_test(symbol_lies),
         cmocka_unit_test(relocation_lies), cmocka_unit_test(btf_lies),
-        cmocka_unit_test(names_are_plain), cmocka_unit_test(cut_anywhere),
+        cmocka_unit_test(names_are_plain), cmocka_unit_test(no_memory),
+        cmocka_unit_test(cut_anywhere),    cmocka_unit_test(too_many_sections),
         cmocka_unit_test(any_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
