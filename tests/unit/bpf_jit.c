@@ -296,14 +296,33 @@ static void add_alu(struct program *p)
         source == BPF_X ? 0 : imm);
 }
 
-/* What compilers write for a 32-bit number without 32-bit instructions. */
-static void add_shifts(struct program *p)
+static void add_alu_except(struct program *p, unsigned reg)
 {
-    const unsigned dst = any_register(p);
+    const unsigned count = p->count;
+    add_alu(p);
+    if (p->count > count && p->insns[count].dst == reg)
+        p->count = count;
+}
+
+/* Moves and extensions that follow one another, as compilers write them for small numbers. */
+static void add_extensions(struct program *p)
+{
+    static const uint8_t extend[] = {0, 8, 16, 32}, shifts[] = {32, 32, 48, 56, 16};
+    const unsigned dst = any_register(p), shift = shifts[below(p, ARRAY_SIZE(shifts))];
     if (below(p, 2))
-        add(p, BPF_ALU64 | BPF_MOV | BPF_X, dst, any_register(p), 0, 0);
-    add(p, BPF_ALU64 | BPF_LSH | BPF_K, dst, 0, 0, 32);
-    add(p, BPF_ALU64 | (below(p, 2) ? BPF_RSH : BPF_ARSH) | BPF_K, dst, 0, 0, 32);
+        add(p, (below(p, 2) ? BPF_ALU64 : BPF_ALU) | BPF_MOV | BPF_X, dst, any_register(p),
+            extend[below(p, 3)], 0);
+    if (below(p, 4) == 0)
+        add_alu_except(p, dst);
+    if (below(p, 2)) {
+        const bool wide = below(p, 2);
+        add(p, (wide ? BPF_ALU64 : BPF_ALU) | BPF_MOV | BPF_X, dst, dst,
+            extend[below(p, wide ? 4 : 3)], 0);
+        return;
+    }
+    add(p, BPF_ALU64 | BPF_LSH | BPF_K, dst, 0, 0, shift);
+    add(p, BPF_ALU64 | (below(p, 2) ? BPF_RSH : BPF_ARSH) | BPF_K, dst, 0, 0,
+        below(p, 8) ? shift : 32);
 }
 
 static const uint8_t sizes[] = {BPF_B, BPF_H, BPF_W, BPF_DW};
@@ -388,6 +407,8 @@ static void add_memory(struct program *p)
         add(p, BPF_ALU64 | BPF_MOV | BPF_X, reg, memory_register(p), 0, 0);
         add(p, BPF_ALU64 | BPF_ADD | BPF_K, reg, 0, 0, (int)below(p, 64) * 8);
     }
+    if (below(p, 2))
+        add_alu_except(p, reg);
     for (unsigned n = below(p, 3); n; n--)
         add_access(p, reg, offset, false);
     add_access(p, reg, offset, true);
@@ -420,7 +441,7 @@ static void add_step(struct program *p)
 {
     switch (below(p, 8)) {
     case 0:
-        add_shifts(p);
+        add_extensions(p);
         return;
     case 1:
     case 2:
