@@ -663,6 +663,62 @@ static void test_atomic_registers(void **state)
     }
 }
 
+/* ---- comparisons of what nothing else needs: of parts of a number, and of memory ----------- */
+
+enum {
+    WHOLE,
+    HALF,
+    SIGNED_HALF,
+    BYTE,
+    LOADED,
+    LOADED_SIGNED = LOADED + 4,
+    FORMS = LOADED_SIGNED + 3
+};
+
+static void add_operand(struct program *p, unsigned form)
+{
+    const uint8_t shift[] = {0, BPF_RSH, BPF_ARSH};
+    if (form == HALF || form == SIGNED_HALF) {
+        add(p, BPF_ALU64 | BPF_MOV | BPF_X, 3, 2, 0, 0);
+        add(p, BPF_ALU64 | BPF_LSH | BPF_K, 3, 0, 0, 32);
+        add(p, BPF_ALU64 | shift[form] | BPF_K, 3, 0, 0, 32);
+    } else if (form == BYTE) {
+        add(p, BPF_ALU64 | BPF_MOV | BPF_X, 3, 2, 0, 0);
+        add(p, BPF_ALU64 | BPF_AND | BPF_K, 3, 0, 0, 255);
+    } else if (form == WHOLE) {
+        add(p, BPF_ALU | BPF_MOV | BPF_X, 3, 2, 0, 0);
+    } else if (form < LOADED_SIGNED) {
+        add(p, BPF_LDX | BPF_MEM | sizes[form - LOADED], 3, BPF_FP, -8, 0);
+    } else {
+        add(p, BPF_LDX | BPF_MEMSX | sizes[form - LOADED_SIGNED], 3, BPF_FP, -8, 0);
+    }
+}
+
+static void test_comparisons(void **state)
+{
+    (void)state;
+    static const uint8_t ops[] = {BPF_JEQ,  BPF_JGT, BPF_JGE, BPF_JSET, BPF_JNE, BPF_JSGT,
+                                  BPF_JSGE, BPF_JLT, BPF_JLE, BPF_JSLT, BPF_JSLE};
+    static const int32_t immediates[] = {0, 1, -1, 127, 255, INT32_MAX, INT32_MIN};
+    static const uint64_t values[] = {
+        0, 1, 127, 128, 255, UINT64_C(0x80000000), UINT32_MAX, UINT64_C(0x17fffffff), UINT64_MAX};
+    for (unsigned i = 0; i < ARRAY_SIZE(ops) * ARRAY_SIZE(immediates) * 2 * FORMS; i++) {
+        const unsigned op = ops[i % ARRAY_SIZE(ops)], form = i / 11 % FORMS;
+        const unsigned class = i / (11 * FORMS) % 2 ? BPF_JMP : BPF_JMP32;
+        struct program p = {.count = 0};
+        for (unsigned v = 0; v < ARRAY_SIZE(values); v++) { /* r0: a bit for each */
+            add(&p, BPF_ALU64 | BPF_LSH | BPF_K, 0, 0, 0, 1);
+            add_number(&p, 2, values[v]);
+            add(&p, BPF_STX | BPF_MEM | BPF_DW, BPF_FP, 2, -8, 0);
+            add_operand(&p, form);
+            add(&p, class | op | BPF_K, 3, 0, 1, immediates[i / (22 * FORMS)]);
+            add(&p, BPF_ALU64 | BPF_OR | BPF_K, 0, 0, 0, 1);
+        }
+        add(&p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+        check_program(&p, true, BPF_UNLIMITED);
+    }
+}
+
 /* ---- bounds ------------------------------------------------------------------------------ */
 
 static void check_access(unsigned opcode, uint64_t address, int offset, int imm)
@@ -963,12 +1019,19 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random),     cmocka_unit_test(test_registers),
-        cmocka_unit_test(test_immediates), cmocka_unit_test(test_atomic_registers),
-        cmocka_unit_test(test_bounds),     cmocka_unit_test(test_tables),
-        cmocka_unit_test(test_budgets),    cmocka_unit_test(test_first_instruction),
-        cmocka_unit_test(test_depth),      cmocka_unit_test(test_call_register),
-        cmocka_unit_test(test_long),       cmocka_unit_test(test_memory_rights),
+        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_registers),
+        cmocka_unit_test(test_immediates),
+        cmocka_unit_test(test_atomic_registers),
+        cmocka_unit_test(test_comparisons),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_budgets),
+        cmocka_unit_test(test_first_instruction),
+        cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_call_register),
+        cmocka_unit_test(test_long),
+        cmocka_unit_test(test_memory_rights),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
