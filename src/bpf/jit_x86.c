@@ -35,16 +35,18 @@ static void compile_function(struct jit_code *code, uint32_t number)
     while (code->as.size % 16)
         x86_byte(&code->as, 0xcc);
     code->starts[number] = code->as.size;
-    if (jit_flow(&f) == 0) {
+    int error = jit_flow(&f);
+    if (error == 0) {
         jit_live(&f);
         jit_moves(&f);
         jit_live(&f);
         jit_fuse(&f);
-        jit_base(&f, code->shiftx);
-        jit_emit_function(code, &f);
-    } else {
-        code->as.failed = true;
+        error = jit_base(&f, code->shiftx);
     }
+    if (error == 0)
+        jit_emit_function(code, &f);
+    else
+        code->as.failed = true;
     jit_function_fini(&f);
 }
 

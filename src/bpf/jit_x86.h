@@ -7,7 +7,7 @@
  *   live  (jit_x86_live.c)   which registers are still needed at the end of each block
  *   moves (jit_x86_moves.c)  short branches become conditional moves
  *   fuse  (jit_x86_fuse.c)   operations that the machine can do in one become one
- *   base  (jit_x86_base.c)   an address that never changes is translated once
+ *   base  (jit_x86_base.c)   an address that seldom changes is translated seldom
  *   emit  (jit_x86_emit.c, jit_x86_op.c)  blocks in a good order, operations to machine code
  *
  * All memory of a function is in struct jit_function, freed when its code is written.
@@ -39,19 +39,20 @@ typedef uint16_t jit_mask;
 
 enum jit_kind {
     JIT_NOP,
-    JIT_MOV,    /* dst = src; narrow: its low 32 bits */
-    JIT_IMM,    /* dst = imm, all 64 bits */
-    JIT_EXTEND, /* dst = low `size` bytes of src, sign-extended; narrow: to 32 bits */
-    JIT_ALU,    /* dst = dst alu src or imm */
-    JIT_SWAP,   /* dst = the low `size` bytes of dst, swapped */
-    JIT_LEA,    /* dst = address: base + (index << scale) + disp */
-    JIT_LOAD,   /* dst = [address]; sign: sign-extended */
-    JIT_STORE,  /* [address] = src or imm */
-    JIT_UPDATE, /* [address] = [address] alu src or imm */
-    JIT_ATOMIC, /* imm says which */
-    JIT_HELPER, /* imm */
-    JIT_LOCAL,  /* imm: first instruction of the function */
-    JIT_CALLX,  /* dst */
+    JIT_MOV,       /* dst = src; narrow: its low 32 bits */
+    JIT_IMM,       /* dst = imm, all 64 bits */
+    JIT_EXTEND,    /* dst = low `size` bytes of src, sign-extended; narrow: to 32 bits */
+    JIT_ALU,       /* dst = dst alu src or imm */
+    JIT_SWAP,      /* dst = the low `size` bytes of dst, swapped */
+    JIT_LEA,       /* dst = address: base + (index << scale) + disp */
+    JIT_TRANSLATE, /* dst = src as an address of the process */
+    JIT_LOAD,      /* dst = [address]; sign: sign-extended */
+    JIT_STORE,     /* [address] = src or imm */
+    JIT_UPDATE,    /* [address] = [address] alu src or imm */
+    JIT_ATOMIC,    /* imm says which */
+    JIT_HELPER,    /* imm */
+    JIT_LOCAL,     /* imm: first instruction of the function */
+    JIT_CALLX,     /* dst */
     /* With flags. Nothing between COMPARE and the last that looks at its flags changes them; no
      * flags live from block to block. */
     JIT_COMPARE,  /* dst, or [address] if size, with src or imm */
@@ -76,6 +77,7 @@ struct jit_op {
     bool sign;     /* signed division, sign-extended load */
     bool safe;     /* the address needs no check */
     bool low;      /* COMPARE: only the low byte of dst */
+    bool based;    /* T1 is base, translated */
     jit_mask live; /* needed after it, by jit_live_ops() */
     int32_t disp;
     int64_t imm;
@@ -126,7 +128,6 @@ struct jit_function {
     struct jit_block *blocks; /* [0] is the entry */
     uint32_t block_count;
     jit_mask exit_live; /* what may be looked at after exit */
-    uint8_t base;       /* a register that T1 holds, as an address of the process; JIT_NONE */
 };
 
 int jit_flow(struct jit_function *f); /* 0 or -ENOMEM; jit_function_fini() in any case */
@@ -135,7 +136,7 @@ void jit_live(struct jit_function *f); /* live_in and live_out of all blocks */
 void jit_live_ops(struct jit_function *f, struct jit_block *block); /* live of its operations */
 void jit_moves(struct jit_function *f);
 void jit_fuse(struct jit_function *f);
-void jit_base(struct jit_function *f, bool shiftx);
+int jit_base(struct jit_function *f, bool shiftx); /* 0 or -ENOMEM */
 
 /* What an operation reads and writes. */
 jit_mask jit_reads(const struct jit_op *op);

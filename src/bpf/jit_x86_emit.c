@@ -290,9 +290,6 @@ static void emit_blocks(struct jit_code *code, struct jit_function *f)
     code->stub_count = code->jump_count = 0;
     code->missed = false;
     x86_push(&code->as, RDI); /* the vm */
-    if (f->base != JIT_NONE)
-        x86_rm(&code->as, 8, X86_LEA, R10,
-               (struct x86_mem){JIT_BASE, jit_x86_register[f->base], 0, 0});
     if (f->blocks[0].head_ticks)
         jump_to(code, 0, false);
     for (uint32_t i = 0; i != JIT_NO_BLOCK && !code->as.failed; i = f->blocks[i].follower)

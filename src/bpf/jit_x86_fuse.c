@@ -318,6 +318,36 @@ static void fuse_address(const struct fuse *u, struct jit_op *op)
                 op->disp + op->size <= 0;
 }
 
+/* The largest number that reg can be when op looks at it; UINT64_MAX: any. */
+static uint64_t largest(const struct fuse *u, const struct jit_op *op, unsigned reg)
+{
+    const struct jit_op *p = before(u, op);
+    for (unsigned n = 0; p && n < WINDOW && !(jit_writes(p) & bit(reg)); n++)
+        p = before(u, p);
+    if (!p || !(jit_writes(p) & bit(reg)))
+        return UINT64_MAX;
+    if (p->kind == JIT_LOAD && !p->sign && p->size <= 2)
+        return p->size == 1 ? UINT8_MAX : UINT16_MAX;
+    if (p->kind == JIT_ALU && p->alu == BPF_AND && is_immediate(p) && p->imm >= 0)
+        return (uint64_t)p->imm;
+    if (p->kind == JIT_ALU && p->alu == BPF_RSH && is_immediate(p))
+        return p->wide ? UINT64_MAX >> (p->imm & 63) : UINT32_MAX >> (p->imm & 31);
+    return UINT64_MAX;
+}
+
+/* A table of the program's, with an index that cannot leave the arena: no check. */
+static void prove_table(const struct fuse *u, struct jit_op *op)
+{
+    const struct bpf_layout *l = &u->f->prog->layout;
+    if (!has_address(op) || op->base != JIT_NONE || op->index == JIT_NONE)
+        return;
+    const bool write = op->kind == JIT_STORE || op->kind == JIT_UPDATE;
+    const int64_t start = (int64_t)(write ? l->write_start : BPF_ADDRESS);
+    const uint64_t most = largest(u, op, op->index);
+    op->safe |= op->disp >= start && most <= UINT32_MAX &&
+                (uint64_t)op->disp + (most << op->scale) + op->size <= l->end;
+}
+
 /* ---- memory ------------------------------------------------------------------------------ */
 
 /* Whether an operation may be moved past this one, as far as memory and faults go. */
@@ -449,17 +479,17 @@ static void fuse_low(const struct fuse *u, struct jit_op *op)
     drop(u, m);
 }
 
-/* ---- all of them ------------------------------------------------------------------------- */
-
-static void drop_dead(const struct fuse *u)
+static void drop_dead(struct jit_function *f, struct jit_block *block)
 {
-    jit_live_ops(u->f, u->block);
-    for (struct jit_op *op = jit_tail(u->f, u->block), *p; op; op = p) {
-        p = before(u, op);
+    jit_live_ops(f, block);
+    for (struct jit_op *op = jit_tail(f, block), *p; op; op = p) {
+        p = jit_op_prev(f, op);
         if (jit_pure(op) && !(jit_writes(op) & op->live))
-            drop(u, op);
+            jit_op_remove(f, block, op);
     }
 }
+
+/* ---- all of them ------------------------------------------------------------------------- */
 
 static void each(const struct fuse *u, void (*rule)(const struct fuse *u, struct jit_op *op))
 {
@@ -473,12 +503,13 @@ void jit_fuse(struct jit_function *f)
 {
     for (uint32_t i = 0; i < f->block_count; i++) {
         const struct fuse u = {f, &f->blocks[i]};
-        drop_dead(&u);
+        drop_dead(f, &f->blocks[i]);
         each(&u, fuse_arithmetic);
         each(&u, fuse_half);
         each(&u, fuse_low);
         each(&u, fuse_update);
         each(&u, fuse_address);
+        each(&u, prove_table);
         each(&u, fuse_compare);
     }
 }

@@ -8,7 +8,7 @@ static jit_mask bit_of(unsigned reg)
 
 static jit_mask address_reads(const struct jit_op *op)
 {
-    return bit_of(op->base) | bit_of(op->index);
+    return bit_of(op->base) | bit_of(op->index) | (op->based ? JIT_BIT(JIT_T1) : 0);
 }
 
 jit_mask jit_reads(const struct jit_op *op)
@@ -19,6 +19,7 @@ jit_mask jit_reads(const struct jit_op *op)
         return 0;
     case JIT_MOV:
     case JIT_EXTEND:
+    case JIT_TRANSLATE:
         return bit_of(op->src);
     case JIT_ALU:
         return bit_of(op->dst) | bit_of(op->src);
@@ -63,6 +64,7 @@ jit_mask jit_writes(const struct jit_op *op)
     case JIT_MOV:
     case JIT_IMM:
     case JIT_LEA:
+    case JIT_TRANSLATE:
     case JIT_LOAD:
     case JIT_SET:
     case JIT_SET8:
@@ -100,6 +102,7 @@ bool jit_pure(const struct jit_op *op)
     case JIT_ALU:
     case JIT_SWAP:
     case JIT_LEA:
+    case JIT_TRANSLATE:
     case JIT_SET:
     case JIT_SET8:
     case JIT_CMOV:
@@ -122,7 +125,7 @@ static jit_mask before(const struct jit_function *f, const struct jit_block *blo
 {
     for (const struct jit_op *op = jit_tail(f, block); op; op = jit_op_prev(f, op))
         live = before_op(op, live);
-    return live & JIT_PROGRAM;
+    return live & (JIT_PROGRAM | JIT_BIT(JIT_T1));
 }
 
 static jit_mask after(const struct jit_function *f, const struct jit_block *block)
@@ -153,7 +156,7 @@ void jit_live(struct jit_function *f)
         }
     }
     for (uint32_t i = 0; changed && i < f->block_count; i++)
-        f->blocks[i].live_in = f->blocks[i].live_out = JIT_PROGRAM;
+        f->blocks[i].live_in = f->blocks[i].live_out = JIT_PROGRAM | JIT_BIT(JIT_T1);
 }
 
 void jit_live_ops(struct jit_function *f, struct jit_block *block)

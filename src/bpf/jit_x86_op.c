@@ -46,13 +46,6 @@ static void check(struct jit_code *code, const struct jit_op *op, bool write)
     }
 }
 
-/* Two registers, of which T1 has one added to the arena. */
-static bool has_base(const struct jit_code *code, const struct jit_op *op)
-{
-    const unsigned base = code->function->base;
-    return base != JIT_NONE && (op->base == base || (op->index == base && !op->scale));
-}
-
 /* The place of an access in the process, checked if need be. May use T0. */
 static struct x86_mem reach(struct jit_code *code, const struct jit_op *op, bool write)
 {
@@ -65,10 +58,8 @@ static struct x86_mem reach(struct jit_code *code, const struct jit_op *op, bool
         return (struct x86_mem){JIT_BASE, reg(op->base), 0, op->disp};
     if (op->base == JIT_NONE)
         return (struct x86_mem){JIT_BASE, reg(op->index), op->scale, op->disp};
-    if (has_base(code, op))
-        return op->base == code->function->base
-                   ? (struct x86_mem){R10, reg(op->index), op->scale, op->disp}
-                   : (struct x86_mem){R10, reg(op->base), 0, op->disp};
+    if (op->based)
+        return (struct x86_mem){R10, reg(op->index), op->scale, op->disp};
     if (checked)
         return (struct x86_mem){JIT_BASE, RDI, 0,
                                 (int32_t)(write ? code->prog->layout.write_start : BPF_ADDRESS)};
@@ -333,6 +324,9 @@ void jit_emit_op(struct jit_code *code, const struct jit_op *op)
         return;
     case JIT_LEA:
         emit_lea(code, op);
+        return;
+    case JIT_TRANSLATE:
+        x86_rm(as, 8, X86_LEA, reg(op->dst), (struct x86_mem){JIT_BASE, reg(op->src), 0, 0});
         return;
     case JIT_LOAD:
         emit_load(code, op);

@@ -682,6 +682,44 @@ static void test_bounds(void **state)
     bpf_prog_close(prog);
 }
 
+/* Tables: an index that is bounded, at both ends of the arena and beyond. */
+static void test_tables(void **state)
+{
+    (void)state;
+    struct program p = {.count = 0};
+    add(&p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+    struct bpf_prog *prog = open_prog(&p, BPF_ENGINE_INTERP);
+    const uint64_t edges[] = {BPF_ADDRESS, prog->layout.write_start, prog->layout.end};
+    memset(ends, 0, sizeof(ends));
+    for (unsigned i = 0; i < ARRAY_SIZE(edges) * 4 * 4 * 3 * 40; i++) {
+        const unsigned edge = i % 3, size = sizes[i / 3 % 4], scale = i / 12 % 4;
+        const unsigned kind = i / 48 % 3;
+        const int64_t from = (int64_t)edges[edge] - ((int64_t)(i / 144) * 7 - 140) * (1 << scale) -
+                             (i / 144 % 2 ? 255 << scale : 0);
+        p = (struct program){.random = i};
+        if (kind == 0)
+            add(&p, BPF_ST | BPF_MEM | BPF_B, BPF_FP, 0, -1, -(int)(i / 3 % 2));
+        add(&p, BPF_ALU64 | BPF_MOV | BPF_K, 4, 0, 0, i / 3 % 2 ? -1 : 0);
+        if (kind == 0)
+            add(&p, BPF_LDX | BPF_MEM | BPF_B, 4, BPF_FP, -1, 0);
+        else if (kind == 1)
+            add(&p, BPF_ALU64 | BPF_AND | BPF_K, 4, 0, 0, 255);
+        else
+            add(&p, BPF_ALU64 | BPF_RSH | BPF_K, 4, 0, 0, 56);
+        add(&p, BPF_ALU64 | BPF_LSH | BPF_K, 4, 0, 0, scale);
+        add_number(&p, 5, (uint64_t)from);
+        add(&p, BPF_ALU64 | BPF_ADD | BPF_X, 5, 4, 0, 0);
+        if (i / 144 % 3)
+            add(&p, BPF_LDX | BPF_MEM | size, 0, 5, 0, 0);
+        else
+            add(&p, BPF_ST | BPF_MEM | size, 5, 0, 0, 3);
+        add(&p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+        check_program(&p, false, BPF_UNLIMITED);
+    }
+    assert_true(ends[0] > 1000 && ends[EFAULT] > 1000);
+    bpf_prog_close(prog);
+}
+
 /* ---- time -------------------------------------------------------------------------------- */
 
 /* Every budget up to one that is enough: the same end after the same instructions. */
@@ -862,13 +900,26 @@ static void test_memory_rights(void **state)
     bpf_prog_close(prog);
 }
 
+/* The sum of the first bytes: each of the compiler's passes has something to do. */
+static void sum_program(struct program *p)
+{
+    add(p, BPF_ALU64 | BPF_MOV | BPF_X, 3, 1, 0, 0);
+    add(p, BPF_ALU64 | BPF_ADD | BPF_X, 3, 4, 0, 0);
+    add(p, BPF_LDX | BPF_MEM | BPF_B, 3, 3, 0, 0);
+    add(p, BPF_JMP | BPF_JGT | BPF_K, 3, 0, 1, 100);
+    add(p, BPF_ALU64 | BPF_ADD | BPF_X, 0, 3, 0, 0);
+    add(p, BPF_ALU64 | BPF_ADD | BPF_K, 4, 0, 0, 1);
+    add(p, BPF_JMP | BPF_JLT | BPF_K, 4, 0, -7, 1000);
+    add(p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+}
+
 /* Each allocation fails in turn: no code, nothing lost, and the interpreter does it. */
 static void test_no_memory(void **state)
 {
     (void)state;
     struct program p = {.count = 0};
     struct outcome o;
-    recursive(&p, 3, true);
+    sum_program(&p);
     struct bpf_prog *prog = open_prog(&p, BPF_ENGINE_INTERP);
     long n = 0;
     for (struct bpf_jit *jit = NULL; !jit; n++) {
@@ -880,7 +931,8 @@ static void test_no_memory(void **state)
         bpf_jit_free(jit);
     }
     print_message("# %ld allocations\n", n - 1);
-    assert_true(n > 5);
+    assert_true(n > 10);
+    check_program(&p, true, BPF_UNLIMITED);
     bpf_prog_close(prog);
     run(prog = open_prog(&p, BPF_ENGINE_JIT), BPF_UNLIMITED, &o);
     assert_int_equal(o.error, 0);
@@ -890,17 +942,12 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random),
-        cmocka_unit_test(test_registers),
-        cmocka_unit_test(test_immediates),
-        cmocka_unit_test(test_atomic_registers),
-        cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_budgets),
-        cmocka_unit_test(test_first_instruction),
-        cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_call_register),
-        cmocka_unit_test(test_long),
-        cmocka_unit_test(test_memory_rights),
+        cmocka_unit_test(test_random),     cmocka_unit_test(test_registers),
+        cmocka_unit_test(test_immediates), cmocka_unit_test(test_atomic_registers),
+        cmocka_unit_test(test_bounds),     cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_budgets),    cmocka_unit_test(test_first_instruction),
+        cmocka_unit_test(test_depth),      cmocka_unit_test(test_call_register),
+        cmocka_unit_test(test_long),       cmocka_unit_test(test_memory_rights),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
