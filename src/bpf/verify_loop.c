@@ -449,6 +449,7 @@ static void guess_place(struct guess *g, unsigned place)
     struct value *out = state_place(g->out, place), entry;
     if (!out)
         return;
+    out->below = out->one_below = 0;
     entry = *out;
     if (p->class == PLACE_GONE) {
         *out = (struct value){0};
@@ -872,6 +873,30 @@ static bool rank_by(struct attempt *a, unsigned place, int64_t sign)
     return strict;
 }
 
+/* The same for unsigned numbers that are less than they were. */
+static bool rank_unsigned(struct attempt *a, unsigned place)
+{
+    struct form c1, c2;
+    const struct form *head = place_form(a->head, place, &c1);
+    uint32_t symbol = a->places[place].symbol;
+    bool strict = false;
+    if (!head || a->places[place].class != PLACE_FREE || a->places[place].shares)
+        return false;
+    for (int round = 0; round < 2; round++)
+        for (struct state *b = a->backs; b; b = b->next) {
+            if (b->progress >> a->level & 1)
+                continue;
+            const struct form *back = place_form(b, place, &c2);
+            bool less = state_place(b, place)->below == symbol;
+            if (!less && (!back || !form_equal(back, head)))
+                return false;
+            strict |= less;
+            if (round && less)
+                b->progress |= 1u << a->level;
+        }
+    return strict;
+}
+
 static bool loop_ends(struct attempt *a)
 {
     bool more = true;
@@ -885,7 +910,8 @@ static bool loop_ends(struct attempt *a)
             return true;
         more = false;
         for (unsigned place = 0; place < a->place_count && !more; place++)
-            more = state_place(a->head, place) && (rank_by(a, place, 1) || rank_by(a, place, -1));
+            more = state_place(a->head, place) &&
+                   (rank_by(a, place, 1) || rank_by(a, place, -1) || rank_unsigned(a, place));
     }
     return false;
 }
