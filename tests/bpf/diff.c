@@ -11,7 +11,7 @@
 #include "bpf/vm.h"
 #include "generate.h"
 
-enum { BUDGET = 20000 };
+enum { BUDGET = 5000 };
 
 /* ---- the environment -------------------------------------------------------------------- */
 
