@@ -296,14 +296,33 @@ static void add_alu(struct program *p)
         source == BPF_X ? 0 : imm);
 }
 
-/* What compilers write for a 32-bit number without 32-bit instructions. */
-static void add_shifts(struct program *p)
+static void add_alu_except(struct program *p, unsigned reg)
 {
-    const unsigned dst = any_register(p);
+    const unsigned count = p->count;
+    add_alu(p);
+    if (p->count > count && p->insns[count].dst == reg)
+        p->count = count;
+}
+
+/* Moves and extensions that follow one another, as compilers write them for small numbers. */
+static void add_extensions(struct program *p)
+{
+    static const uint8_t extend[] = {0, 8, 16, 32}, shifts[] = {32, 32, 48, 56, 16};
+    const unsigned dst = any_register(p), shift = shifts[below(p, ARRAY_SIZE(shifts))];
     if (below(p, 2))
-        add(p, BPF_ALU64 | BPF_MOV | BPF_X, dst, any_register(p), 0, 0);
-    add(p, BPF_ALU64 | BPF_LSH | BPF_K, dst, 0, 0, 32);
-    add(p, BPF_ALU64 | (below(p, 2) ? BPF_RSH : BPF_ARSH) | BPF_K, dst, 0, 0, 32);
+        add(p, (below(p, 2) ? BPF_ALU64 : BPF_ALU) | BPF_MOV | BPF_X, dst, any_register(p),
+            extend[below(p, 3)], 0);
+    if (below(p, 4) == 0)
+        add_alu_except(p, dst);
+    if (below(p, 2)) {
+        const bool wide = below(p, 2);
+        add(p, (wide ? BPF_ALU64 : BPF_ALU) | BPF_MOV | BPF_X, dst, dst,
+            extend[below(p, wide ? 4 : 3)], 0);
+        return;
+    }
+    add(p, BPF_ALU64 | BPF_LSH | BPF_K, dst, 0, 0, shift);
+    add(p, BPF_ALU64 | (below(p, 2) ? BPF_RSH : BPF_ARSH) | BPF_K, dst, 0, 0,
+        below(p, 8) ? shift : 32);
 }
 
 static const uint8_t sizes[] = {BPF_B, BPF_H, BPF_W, BPF_DW};
@@ -388,6 +407,8 @@ static void add_memory(struct program *p)
         add(p, BPF_ALU64 | BPF_MOV | BPF_X, reg, memory_register(p), 0, 0);
         add(p, BPF_ALU64 | BPF_ADD | BPF_K, reg, 0, 0, (int)below(p, 64) * 8);
     }
+    if (below(p, 2))
+        add_alu_except(p, reg);
     for (unsigned n = below(p, 3); n; n--)
         add_access(p, reg, offset, false);
     add_access(p, reg, offset, true);
@@ -420,7 +441,7 @@ static void add_step(struct program *p)
 {
     switch (below(p, 8)) {
     case 0:
-        add_shifts(p);
+        add_extensions(p);
         return;
     case 1:
     case 2:
@@ -638,6 +659,62 @@ static void test_atomic_registers(void **state)
         add(&p, BPF_STX | BPF_ATOMIC | (i / 100 & 1 ? BPF_W : BPF_DW), dst, src,
             i / 200 & 1 ? 64 : 0, ops[i / 400]);
         add_full_end(&p);
+        check_program(&p, true, BPF_UNLIMITED);
+    }
+}
+
+/* ---- comparisons of what nothing else needs: of parts of a number, and of memory ----------- */
+
+enum {
+    WHOLE,
+    HALF,
+    SIGNED_HALF,
+    BYTE,
+    LOADED,
+    LOADED_SIGNED = LOADED + 4,
+    FORMS = LOADED_SIGNED + 3
+};
+
+static void add_operand(struct program *p, unsigned form)
+{
+    const uint8_t shift[] = {0, BPF_RSH, BPF_ARSH};
+    if (form == HALF || form == SIGNED_HALF) {
+        add(p, BPF_ALU64 | BPF_MOV | BPF_X, 3, 2, 0, 0);
+        add(p, BPF_ALU64 | BPF_LSH | BPF_K, 3, 0, 0, 32);
+        add(p, BPF_ALU64 | shift[form] | BPF_K, 3, 0, 0, 32);
+    } else if (form == BYTE) {
+        add(p, BPF_ALU64 | BPF_MOV | BPF_X, 3, 2, 0, 0);
+        add(p, BPF_ALU64 | BPF_AND | BPF_K, 3, 0, 0, 255);
+    } else if (form == WHOLE) {
+        add(p, BPF_ALU | BPF_MOV | BPF_X, 3, 2, 0, 0);
+    } else if (form < LOADED_SIGNED) {
+        add(p, BPF_LDX | BPF_MEM | sizes[form - LOADED], 3, BPF_FP, -8, 0);
+    } else {
+        add(p, BPF_LDX | BPF_MEMSX | sizes[form - LOADED_SIGNED], 3, BPF_FP, -8, 0);
+    }
+}
+
+static void test_comparisons(void **state)
+{
+    (void)state;
+    static const uint8_t ops[] = {BPF_JEQ,  BPF_JGT, BPF_JGE, BPF_JSET, BPF_JNE, BPF_JSGT,
+                                  BPF_JSGE, BPF_JLT, BPF_JLE, BPF_JSLT, BPF_JSLE};
+    static const int32_t immediates[] = {0, 1, -1, 127, 255, INT32_MAX, INT32_MIN};
+    static const uint64_t values[] = {
+        0, 1, 127, 128, 255, UINT64_C(0x80000000), UINT32_MAX, UINT64_C(0x17fffffff), UINT64_MAX};
+    for (unsigned i = 0; i < ARRAY_SIZE(ops) * ARRAY_SIZE(immediates) * 2 * FORMS; i++) {
+        const unsigned op = ops[i % ARRAY_SIZE(ops)], form = i / 11 % FORMS;
+        const unsigned class = i / (11 * FORMS) % 2 ? BPF_JMP : BPF_JMP32;
+        struct program p = {.count = 0};
+        for (unsigned v = 0; v < ARRAY_SIZE(values); v++) { /* r0: a bit for each */
+            add(&p, BPF_ALU64 | BPF_LSH | BPF_K, 0, 0, 0, 1);
+            add_number(&p, 2, values[v]);
+            add(&p, BPF_STX | BPF_MEM | BPF_DW, BPF_FP, 2, -8, 0);
+            add_operand(&p, form);
+            add(&p, class | op | BPF_K, 3, 0, 1, immediates[i / (22 * FORMS)]);
+            add(&p, BPF_ALU64 | BPF_OR | BPF_K, 0, 0, 0, 1);
+        }
+        add(&p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
         check_program(&p, true, BPF_UNLIMITED);
     }
 }
@@ -942,12 +1019,19 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random),     cmocka_unit_test(test_registers),
-        cmocka_unit_test(test_immediates), cmocka_unit_test(test_atomic_registers),
-        cmocka_unit_test(test_bounds),     cmocka_unit_test(test_tables),
-        cmocka_unit_test(test_budgets),    cmocka_unit_test(test_first_instruction),
-        cmocka_unit_test(test_depth),      cmocka_unit_test(test_call_register),
-        cmocka_unit_test(test_long),       cmocka_unit_test(test_memory_rights),
+        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_registers),
+        cmocka_unit_test(test_immediates),
+        cmocka_unit_test(test_atomic_registers),
+        cmocka_unit_test(test_comparisons),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_budgets),
+        cmocka_unit_test(test_first_instruction),
+        cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_call_register),
+        cmocka_unit_test(test_long),
+        cmocka_unit_test(test_memory_rights),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
