@@ -261,14 +261,12 @@ static void unsigned_order(struct state *s, unsigned op, const struct value *a,
         out->one_below = left;
     else if (op == BPF_MOD && rb.all.umin)
         out->below = right;
-    if (!ra.all.umin)
-        return;
-    if ((op == BPF_RSH && by > 0 && by < 64) || (op == BPF_DIV && by > 1))
-        out->below = left;
-    else if (op == BPF_AND && left && left == b->one_below)
-        out->below = left;
     else if (op == BPF_AND && right && right == a->one_below && rb.all.umin)
         out->below = right;
+    else if (op == BPF_AND && left && left == b->one_below && ra.all.umin)
+        out->below = left;
+    else if (ra.all.umin && ((op == BPF_RSH && by > 0 && by < 64) || (op == BPF_DIV && by > 1)))
+        out->below = left;
 }
 
 /* (x << 32) >> 32, as code without 32-bit instructions has it: x, if it fits. */

@@ -23,10 +23,9 @@
 #include "base/util.h"
 #include "bpf/verify.h"
 
-#define MAX_PASSES   64
-#define EXACT_QUICK  2048 /* instructions */
-#define EXACT_LONG   100000
-#define EXACT_ROUNDS 1024
+#define MAX_PASSES  64
+#define EXACT_QUICK 512 /* instructions */
+#define EXACT_LONG  100000
 
 /* ---- attempts ---------------------------------------------------------------------------- */
 
@@ -89,6 +88,10 @@ static void start_pass(struct verifier *v, struct attempt *a)
     s->begins = true;
     s->iterations = 0;
     a->queue = s;
+    if (v->log && v->log->verbose && a->mode == ATTEMPT_INDUCT)
+        bpf_log_add(v->log, "loop at %u, pass %u\n", v->flow.loops[a->loop].head, a->pass + 1);
+    else if (v->log && v->log->verbose)
+        bpf_log_add(v->log, "loop at %u, exactly\n", v->flow.loops[a->loop].head);
 }
 
 static void set_head(struct verifier *v, struct attempt *a, struct state *head)
