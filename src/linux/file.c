@@ -21,6 +21,7 @@
 #include <poll.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -66,10 +67,18 @@ struct file_slot {
 
 static file_zone_start start;
 
+/* A node of a device is on tmpfs too, but its data is not. */
+static bool is_on_tmpfs(int fd)
+{
+    struct statfs fs;
+    struct stat st;
+    return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC && fstat(fd, &st) == 0 &&
+           S_ISREG(st.st_mode);
+}
+
 static int open_device(struct blk *dev, struct blk_error *err)
 {
     struct file *f = dev->priv;
-    struct statfs fs;
     int error = 0;
     f->fd = file_open(dev, &f->how, err);
     if (f->fd < 0)
@@ -84,7 +93,7 @@ static int open_device(struct blk *dev, struct blk_error *err)
         close(f->fd);
         return error;
     }
-    f->in_memory = fstatfs(f->fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+    f->in_memory = is_on_tmpfs(f->fd);
     dev->info.max_iov = 1024;
     return 0;
 }
