@@ -8,6 +8,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <ashlar/zone.h>
+
 #include "base/util.h"
 #include "linux/zone_abi.h"
 
@@ -106,9 +108,10 @@ static struct blk_zone translate(const struct linux_zone *k)
         b.state = BLK_ZONE_NO_WP;
     if (b.state == BLK_ZONE_EMPTY)
         b.wp = b.start;
-    /* The kernel leaves it open where nothing can be written. */
-    if (b.state == BLK_ZONE_FULL || b.wp < b.start || b.wp > b.start + b.capacity)
-        b.wp = b.start + b.capacity;
+    /* Where nothing more can be written the kernel may say anything. */
+    if (b.state == BLK_ZONE_FULL || b.state == BLK_ZONE_OFFLINE || b.state == BLK_ZONE_NO_WP ||
+        b.wp < b.start || b.wp > b.start + b.capacity)
+        b.wp = b.start + b.len;
     return b;
 }
 
@@ -145,7 +148,7 @@ static void learn(struct file_zones *z, const struct blk_zone *b, bool mine)
     base_mutex_lock(lock_of(z, zone));
     if (mine || !zone->busy) {
         zone->end = b->start + b->capacity;
-        zone->wp = writable ? b->wp : zone->end;
+        zone->wp = writable ? min_u64(b->wp, zone->end) : zone->end;
     }
     base_mutex_unlock(lock_of(z, zone));
 }
@@ -200,20 +203,38 @@ static bool fits(const struct zone *zone, const struct blk_req *r, uint64_t *off
     return *offset == zone->wp && r->len <= zone->end - zone->wp;
 }
 
-/* What is wrong with a request that the kernel refused, or was not even asked for. */
-static int reason(const struct blk_zone *b, const struct blk_req *r, int result)
+/* What is wrong with a write that the kernel refused, or was not even asked for. The kernel has EIO
+ * for most of it. */
+static int write_error(const struct blk_zone *b, const struct blk_req *r, int result)
 {
-    if (result == -ETOOMANYREFS || result == -EOVERFLOW)
-        return result;
-    if (b->state == BLK_ZONE_OFFLINE)
-        return -ENXIO;
-    if (b->state == BLK_ZONE_READ_ONLY)
-        return -EROFS;
-    if (is_write(r) && (b->state == BLK_ZONE_FULL || r->len > b->start + b->capacity - b->wp))
-        return -ENOSPC;
-    if (r->op == BLK_WRITE && r->offset != b->wp)
-        return -EINVAL;
+    uint64_t end = b->start + b->capacity;
+    switch (b->state) {
+    case BLK_ZONE_OFFLINE:
+        return -BLK_ZONE_IS_OFFLINE;
+    case BLK_ZONE_READ_ONLY:
+        return -BLK_ZONE_IS_READ_ONLY;
+    case BLK_ZONE_FULL:
+        return -BLK_ZONE_IS_FULL;
+    default:
+        break;
+    }
+    uint64_t offset = r->op == BLK_WRITE ? r->offset : b->wp;
+    if (offset > end || r->len > end - offset)
+        return -BLK_ZONE_BOUNDARY_ERROR;
+    if (offset != b->wp)
+        return -BLK_ZONE_INVALID_WRITE;
     return result < 0 ? result : -EIO;
+}
+
+/* The same for an operation on a zone. */
+static int manage_error(const struct blk_zone *b, unsigned op, int result)
+{
+    bool open = b->state == BLK_ZONE_IMPLICIT_OPEN || b->state == BLK_ZONE_EXPLICIT_OPEN;
+    bool wrong = b->state == BLK_ZONE_OFFLINE || b->state == BLK_ZONE_READ_ONLY ||
+                 (op == BLK_ZONE_OPEN && b->state == BLK_ZONE_FULL) ||
+                 (op == BLK_ZONE_CLOSE && !open && b->state != BLK_ZONE_CLOSED);
+    bool limit = result == -BLK_ZONE_TOO_MANY_OPEN || result == -BLK_ZONE_TOO_MANY_ACTIVE;
+    return wrong && !limit ? -BLK_ZONE_INVALID_STATE_TRANSITION : result;
 }
 
 /* A write failed, or did not seem to fit. Returns whether it should be tried (again). */
@@ -231,7 +252,7 @@ static bool look(struct file_zones *z, struct file_zone_slot *s)
         s->checked = true;
         return true;
     }
-    s->result = n > 0 ? reason(&b, r, s->result) : s->result < 0 ? s->result : n;
+    s->result = n > 0 ? write_error(&b, r, s->result) : s->result < 0 ? s->result : n;
     return false;
 }
 
@@ -271,7 +292,7 @@ static int manage(struct file_zones *z, const struct blk_req *r)
         return error < 0 ? error : n;
     struct blk_zone b = translate(&z->report->zones[0]);
     learn(z, &b, true);
-    return error < 0 ? reason(&b, r, error) : 0;
+    return error < 0 ? manage_error(&b, r->op, error) : 0;
 }
 
 /* Which zones an operation on all zones is for: the "Select All" of NVMe's Zone Management Send. */
@@ -511,8 +532,9 @@ void file_zone_submit(struct file_zone_queue *q, struct file_zone_slot *s, struc
         return;
     }
     struct zone *zone = zone_of(z, r);
-    if (zone->conventional || (r->op == BLK_WRITE && r->offset % z->size + r->len > z->size)) {
-        blk_complete(q->queue, r, -EINVAL);
+    bool crosses = r->op == BLK_WRITE && r->offset % z->size + r->len > z->size;
+    if (crosses || zone->conventional) {
+        blk_complete(q->queue, r, crosses ? -BLK_ZONE_BOUNDARY_ERROR : -EINVAL);
         return;
     }
     base_mutex_lock(lock_of(z, zone));

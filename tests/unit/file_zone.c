@@ -5,6 +5,8 @@
  */
 #include "test.h"
 
+#include <ashlar/zone.h>
+
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -133,8 +135,8 @@ static void states(void **state)
     assert_int_equal(landed, FIRST + BLOCK);
     assert_zone(FIRST, BLK_ZONE_IMPLICIT_OPEN, 3 * BLOCK);
     assert_int_equal(manage(BLK_ZONE_FINISH, FIRST, 0), 0);
-    assert_zone(FIRST, BLK_ZONE_FULL, CAPACITY);
-    assert_int_equal(append(FIRST, BLOCK, &landed), -ENOSPC);
+    assert_zone(FIRST, BLK_ZONE_FULL, ZONE);
+    assert_int_equal(append(FIRST, BLOCK, &landed), -BLK_ZONE_IS_FULL);
     assert_int_equal(landed, FIRST);
     assert_int_equal(manage(BLK_ZONE_RESET, FIRST, 0), 0);
     assert_zone(FIRST, BLK_ZONE_EMPTY, 0);
@@ -153,7 +155,7 @@ static void all_zones(void **state)
     assert_zone(FIRST + ZONE, BLK_ZONE_EXPLICIT_OPEN, BLOCK);
     assert_zone(FIRST + 3 * ZONE, BLK_ZONE_EMPTY, 0);
     assert_int_equal(manage(BLK_ZONE_FINISH, 0, BLK_ZONE_ALL), 0);
-    assert_zone(FIRST + 2 * ZONE, BLK_ZONE_FULL, CAPACITY);
+    assert_zone(FIRST + 2 * ZONE, BLK_ZONE_FULL, ZONE);
     assert_zone(FIRST + 3 * ZONE, BLK_ZONE_EMPTY, 0);
     assert_int_equal(manage(BLK_ZONE_RESET, 0, BLK_ZONE_ALL), 0);
     for (unsigned k = 0; k < 4; k++)
@@ -164,20 +166,24 @@ static void errors(void **state)
 {
     uint64_t landed;
     (void)state;
-    assert_int_equal(write_at(FIRST + BLOCK, BLOCK, 1), -EINVAL); /* not at the pointer */
+    assert_int_equal(write_at(FIRST + BLOCK, BLOCK, 1),
+                     -BLK_ZONE_INVALID_WRITE); /* not at the pointer */
     assert_int_equal(write_at(FIRST, BLOCK, 1), 0);
-    assert_int_equal(write_at(FIRST, BLOCK, 1), -EINVAL);                    /* nor behind it */
-    assert_int_equal(write_at(FIRST + ZONE - BLOCK, 2 * BLOCK, 1), -EINVAL); /* two zones */
-    assert_int_equal(write_at(FIRST - BLOCK, 2 * BLOCK, 1), -EINVAL);
+    assert_int_equal(write_at(FIRST, BLOCK, 1), -BLK_ZONE_INVALID_WRITE); /* nor behind it */
+    assert_int_equal(write_at(FIRST + ZONE - BLOCK, 2 * BLOCK, 1),
+                     -BLK_ZONE_BOUNDARY_ERROR); /* two zones */
+    assert_int_equal(write_at(FIRST - BLOCK, 2 * BLOCK, 1), -BLK_ZONE_BOUNDARY_ERROR);
     assert_int_equal(append(0, BLOCK, &landed), -EINVAL); /* conventional */
     assert_int_equal(manage(BLK_ZONE_RESET, 0, 0), -EINVAL);
     assert_int_equal(manage(BLK_ZONE_OPEN, FIRST + BLOCK, 0), -EINVAL);
+    assert_int_equal(manage(BLK_ZONE_CLOSE, FIRST + ZONE, 0), -BLK_ZONE_INVALID_STATE_TRANSITION);
     for (uint64_t at = BLOCK; at < CAPACITY; at += BLOCK)
         assert_int_equal(append(FIRST, BLOCK, &landed), 0);
     assert_int_equal(landed, FIRST + CAPACITY - BLOCK);
-    assert_int_equal(append(FIRST, BLOCK, &landed), -ENOSPC);
-    assert_int_equal(write_at(FIRST + CAPACITY, BLOCK, 1), -ENOSPC);
-    assert_zone(FIRST, BLK_ZONE_FULL, CAPACITY);
+    assert_int_equal(append(FIRST, BLOCK, &landed), -BLK_ZONE_IS_FULL);
+    assert_int_equal(write_at(FIRST + CAPACITY, BLOCK, 1), -BLK_ZONE_IS_FULL);
+    assert_zone(FIRST, BLK_ZONE_FULL, ZONE);
+    assert_int_equal(manage(BLK_ZONE_OPEN, FIRST, 0), -BLK_ZONE_INVALID_STATE_TRANSITION);
     /* Too large for the rest of a zone: nothing of it is written. */
     assert_int_equal(manage(BLK_ZONE_RESET, FIRST, 0), 0);
     for (uint64_t at = 0; at + 32 * BLOCK < CAPACITY; at += 32 * BLOCK)
@@ -186,9 +192,9 @@ static void errors(void **state)
     uint64_t rest = z.start + z.capacity - z.wp;
     for (; rest > 16 * BLOCK; rest -= 16 * BLOCK)
         assert_int_equal(append(FIRST, 16 * BLOCK, &landed), 0);
-    assert_int_equal(append(FIRST, rest + BLOCK, &landed), -ENOSPC);
+    assert_int_equal(append(FIRST, rest + BLOCK, &landed), -BLK_ZONE_BOUNDARY_ERROR);
     assert_int_equal(append(FIRST, rest, &landed), 0);
-    assert_zone(FIRST, BLK_ZONE_FULL, CAPACITY);
+    assert_zone(FIRST, BLK_ZONE_FULL, ZONE);
 }
 
 static void limits(void **state)
@@ -197,13 +203,13 @@ static void limits(void **state)
     (void)state;
     for (unsigned k = 0; k < MAX_OPEN; k++)
         assert_int_equal(manage(BLK_ZONE_OPEN, FIRST + k * ZONE, 0), 0);
-    assert_int_equal(manage(BLK_ZONE_OPEN, FIRST + MAX_OPEN * ZONE, 0), -ETOOMANYREFS);
-    assert_int_equal(append(FIRST + MAX_OPEN * ZONE, BLOCK, &landed), -ETOOMANYREFS);
+    assert_int_equal(manage(BLK_ZONE_OPEN, FIRST + MAX_OPEN * ZONE, 0), -BLK_ZONE_TOO_MANY_OPEN);
+    assert_int_equal(append(FIRST + MAX_OPEN * ZONE, BLOCK, &landed), -BLK_ZONE_TOO_MANY_OPEN);
     assert_int_equal(manage(BLK_ZONE_RESET, 0, BLK_ZONE_ALL), 0);
     for (unsigned k = 0; k < MAX_ACTIVE; k++)
         assert_int_equal(append(FIRST + k * ZONE, BLOCK, &landed), 0);
-    assert_int_equal(append(FIRST + MAX_ACTIVE * ZONE, BLOCK, &landed), -EOVERFLOW);
-    assert_int_equal(manage(BLK_ZONE_FINISH, FIRST, 0), 0);
+    assert_int_equal(append(FIRST + MAX_ACTIVE * ZONE, BLOCK, &landed), -BLK_ZONE_TOO_MANY_ACTIVE);
+    assert_int_equal(manage(BLK_ZONE_RESET, FIRST, 0), 0);
     assert_int_equal(append(FIRST + MAX_ACTIVE * ZONE, BLOCK, &landed), 0);
 }
 
@@ -262,7 +268,7 @@ static void behind_our_back(void **state)
     assert_int_equal(ioctl(fd, LINUX_BLKRESETZONE, &range), 0);
     assert_int_equal(write_at(FIRST, BLOCK, 1), 0);
     assert_int_equal(ioctl(fd, LINUX_BLKFINISHZONE, &range), 0);
-    assert_int_equal(append(FIRST, BLOCK, &landed), -ENOSPC);
+    assert_int_equal(append(FIRST, BLOCK, &landed), -BLK_ZONE_IS_FULL);
     assert_int_equal(ioctl(fd, LINUX_BLKRESETZONE, &range), 0);
     assert_int_equal(append(FIRST, BLOCK, &landed), 0);
     assert_int_equal(landed, FIRST);
@@ -320,7 +326,7 @@ static void run_appender(void *arg)
             if (done[k]->result == 0)
                 a->landed++;
             else
-                a->refused += done[k]->result == -ENOSPC ? 1 : 1000000;
+                a->refused += done[k]->result == -BLK_ZONE_IS_FULL ? 1 : 1000000;
             done[k]->user = NULL;
         }
     }
@@ -365,11 +371,11 @@ static void threads(void **state)
             seen[s.thread][s.number] = true;
         }
         for (unsigned k = 0; k < 3; k++)
-            assert_zone(FIRST + k * ZONE, BLK_ZONE_FULL, CAPACITY);
+            assert_zone(FIRST + k * ZONE, BLK_ZONE_FULL, ZONE);
     }
 }
 
-/* A zone is reset again and again while others append to it: all that is refused is ENOSPC. */
+/* A zone is reset again and again while others append to it: all that is refused is for a full zone. */
 struct resetter {
     struct base_thread thread;
     bool stop;
@@ -402,7 +408,7 @@ static void resets_among_appends(void **state)
     for (unsigned k = 0; k < 2000; k++) {
         int error = append(FIRST + k % 3 * ZONE, BLOCK, &landed);
         if (error != 0)
-            assert_int_equal(error, -ENOSPC);
+            assert_int_equal(error, -BLK_ZONE_IS_FULL);
         appends += error == 0;
     }
     __atomic_store_n(&r.stop, true, __ATOMIC_RELEASE);
