@@ -60,14 +60,19 @@ enum blk_op {
     BLK_WRITE_ZEROES, /* the range reads as zeroes; space may be freed unless BLK_NO_UNMAP */
     BLK_STATUS,       /* fill iov with struct blk_extent entries that describe the range */
     /* Zoned devices only (others answer -ENOTSUP). Names of the NVMe Zoned Namespace Command
-     * Set specification, sections "Zone Append", "Zone Management Send" and "... Receive". */
-    BLK_ZONE_APPEND, /* write iov at the write pointer of the zone that starts at offset; on
-                        completion offset says where the data landed */
-    BLK_ZONE_REPORT, /* fill iov with struct blk_zone entries from the zone at offset on */
-    BLK_ZONE_OPEN,
-    BLK_ZONE_CLOSE,
-    BLK_ZONE_FINISH,
-    BLK_ZONE_RESET,
+     * Set specification, sections "Zone Append", "Zone Management Send" and "... Receive"; errors
+     * and helpers: ashlar/zone.h. offset is the first byte of a zone (else -EINVAL), len does not
+     * matter, unless it says otherwise. */
+    BLK_ZONE_APPEND, /* write len bytes of iov at the write pointer of the zone that starts at
+                        offset; on success offset says where the data landed, on an error it is as
+                        it was. -E2BIG: over info.max_append */
+    BLK_ZONE_REPORT, /* fill iov (one entry) with struct blk_zone entries, as many as fit whole,
+                        from the zone that holds offset on; count says how many there are, at least
+                        1 */
+    BLK_ZONE_OPEN,   /* to explicitly open; all: every closed zone, or none if there are too many */
+    BLK_ZONE_CLOSE,  /* an open zone; all: every open zone */
+    BLK_ZONE_FINISH, /* to full; all: every open or closed zone. Durable when it completes */
+    BLK_ZONE_RESET,  /* to empty; all: every open, closed or full zone. Durable when it completes */
     BLK_OP_COUNT
 };
 
@@ -75,7 +80,8 @@ enum blk_req_flag {
     BLK_FUA = 1,       /* WRITE, WRITE_ZEROES, ZONE_APPEND: durable when it completes */
     BLK_NO_UNMAP = 2,  /* WRITE_ZEROES: keep the space allocated */
     BLK_FAST_ZERO = 4, /* WRITE_ZEROES: -ENOTSUP unless it is faster than writing zeroes */
-    BLK_ZONE_ALL = 8,  /* ZONE_OPEN, CLOSE, FINISH, RESET: all zones; offset is ignored */
+    BLK_ZONE_ALL = 8,  /* ZONE_OPEN, CLOSE, FINISH, RESET: all zones that it makes sense for; offset
+                          is ignored. If some fail: the error of the first, the others are done */
 };
 
 /*
@@ -127,8 +133,9 @@ enum blk_zone_state {
 struct blk_zone {
     uint64_t start;    /* first byte of the zone */
     uint64_t len;      /* zone size */
-    uint64_t capacity; /* writable bytes from start */
-    uint64_t wp;       /* write pointer: where the next write goes */
+    uint64_t capacity; /* writable bytes from start; of a conventional zone len */
+    uint64_t wp;       /* write pointer: the byte of the device where the next write goes; start +
+                          len if FULL, OFFLINE or NO_WP; of READ_ONLY where it stopped */
     uint32_t state;    /* enum blk_zone_state */
     uint32_t reserved;
 };

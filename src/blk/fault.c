@@ -92,16 +92,21 @@ static int parse_ops(struct fault *f, struct blk_error *err)
     }
 }
 
+#define NAMED(value)                                                                               \
+    {                                                                                              \
+        .name = #value, .number = value                                                            \
+    }
+
 static const struct {
     const char *name;
     int number;
 } errors[] = {
-    {"EIO", EIO},       {"ENOSPC", ENOSPC},   {"ETIMEDOUT", ETIMEDOUT}, {"EROFS", EROFS},
-    {"ENOMEM", ENOMEM}, {"EINVAL", EINVAL},   {"ENOTSUP", ENOTSUP},     {"EOPNOTSUPP", EOPNOTSUPP},
-    {"EAGAIN", EAGAIN}, {"EBUSY", EBUSY},     {"EPERM", EPERM},         {"EACCES", EACCES},
-    {"ENODEV", ENODEV}, {"ENXIO", ENXIO},     {"EFBIG", EFBIG},         {"EILSEQ", EILSEQ},
-    {"EPIPE", EPIPE},   {"EBADMSG", EBADMSG}, {"ENODATA", ENODATA},     {"EINTR", EINTR},
-    {"ERANGE", ERANGE}, {"EDQUOT", EDQUOT},   {"ENOLINK", ENOLINK},     {"EREMOTEIO", EREMOTEIO},
+    NAMED(EIO),    NAMED(ENOSPC),    NAMED(ETIMEDOUT),    NAMED(EROFS),     NAMED(ENOMEM),
+    NAMED(EINVAL), NAMED(ENOTSUP),   NAMED(EOPNOTSUPP),   NAMED(EAGAIN),    NAMED(EBUSY),
+    NAMED(EPERM),  NAMED(EACCES),    NAMED(ENODEV),       NAMED(ENXIO),     NAMED(EFBIG),
+    NAMED(EILSEQ), NAMED(EPIPE),     NAMED(EBADMSG),      NAMED(ENODATA),   NAMED(EINTR),
+    NAMED(ERANGE), NAMED(EDQUOT),    NAMED(ENOLINK),      NAMED(EREMOTEIO), NAMED(EXDEV),
+    NAMED(ESPIPE), NAMED(EOVERFLOW), NAMED(ETOOMANYREFS), NAMED(EBADFD),
 };
 
 static int parse_errno(struct fault *f, struct blk_error *err)
