@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Zoned devices as zoned disks of Linux: tools, errors, fio, crashes. # under ASan
+. "$(dirname "$0")/in_guest"
+in_guest zoned_ublk -c 2 -M 3072 -t ${SOAK:+3}800
+finish
