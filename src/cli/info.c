@@ -21,12 +21,20 @@ static void yes_line(const char *name, bool yes)
     printf("%-20s %s\n", name, yes ? "yes" : "no");
 }
 
+static void limit_line(const char *name, uint32_t limit)
+{
+    if (limit)
+        printf("%-20s %u\n", name, limit);
+    else
+        printf("%-20s no limit\n", name);
+}
+
 static void zones(const struct blk_info *i)
 {
     size_line("zone size", i->zone_size);
     printf("%-20s %u\n", "zones", i->zone_count);
-    printf("%-20s %u\n", "max open zones", i->max_open_zones);
-    printf("%-20s %u\n", "max active zones", i->max_active_zones);
+    limit_line("max open zones", i->max_open_zones);
+    limit_line("max active zones", i->max_active_zones);
     size_line("max append", i->max_append);
 }
 

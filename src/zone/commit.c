@@ -57,25 +57,8 @@ static struct zns_hole hole_of(const struct zns *z, const struct zns_slot *s)
                              (uint32_t)(s->len >> z->block_shift)};
 }
 
-/* What of the zone may be read after a power cut: all before the writes in flight at its end. Of a
- * full zone they are holes too. */
-static uint64_t settled(const struct zns_zone *zone)
-{
-    uint64_t wp = zone->wp;
-    if (zone->state == BLK_ZONE_FULL || zone->state == BLK_ZONE_READ_ONLY)
-        return wp;
-    for (const struct list *n = zone->pending.prev; n != &zone->pending; n = n->prev) {
-        const struct zns_slot *s = container_of(n, struct zns_slot, node);
-        if (s->start + s->len != wp)
-            break;
-        wp = s->start;
-    }
-    return wp;
-}
-
-/* Permanent holes and those of writes in flight, both in order, merged; below end. */
-static void put_holes(const struct zns *z, const struct zns_zone *zone, uint64_t end,
-                      struct holes *h)
+/* Permanent holes and those of writes in flight, both in order, merged. */
+static void put_holes(const struct zns *z, const struct zns_zone *zone, struct holes *h)
 {
     const struct list *n = zone->pending.next;
     unsigned i = 0;
@@ -83,24 +66,19 @@ static void put_holes(const struct zns *z, const struct zns_zone *zone, uint64_t
     for (;;) {
         const struct zns_slot *s =
             n == &zone->pending ? NULL : container_of(n, struct zns_slot, node);
-        struct zns_hole hole;
-        bool pending = s && (i == zone->hole_count || s->start < (uint64_t)zone->hole[i].start
-                                                                     << z->block_shift);
-        if (pending) {
-            hole = hole_of(z, s);
+        if (s &&
+            (i == zone->hole_count || s->start < (uint64_t)zone->hole[i].start << z->block_shift)) {
+            put_hole(h, hole_of(z, s));
             n = n->next;
         } else if (i < zone->hole_count) {
-            hole = zone->hole[i++];
+            put_hole(h, zone->hole[i++]);
         } else {
             return;
         }
-        if ((uint64_t)hole.start << z->block_shift >= end)
-            return;
-        put_hole(h, hole);
     }
 }
 
-/* A hole that was before writes in flight at the end, all of which are left out, goes with them. */
+/* The write pointer need not pass what is only on its way. */
 static void cut_last_hole(const struct zns *z, struct zns_entry *e, struct holes *h)
 {
     if (h->count == h->first || (uint64_t)(h->last.start + h->last.len) << z->block_shift != e->wp)
@@ -117,9 +95,9 @@ static void copy_zone(struct zns_zone *zone, const struct zns *z, unsigned index
     h->first = h->count;
     if (!zone->resetting) {
         e.state = (uint8_t)zone->state;
-        e.wp = settled(zone);
-        put_holes(z, zone, e.wp, h);
-        if (zone->state != BLK_ZONE_FULL && zone->state != BLK_ZONE_READ_ONLY)
+        e.wp = zone->wp;
+        put_holes(z, zone, h);
+        if (zns_is_open(zone->state) || zone->state == BLK_ZONE_CLOSED)
             cut_last_hole(z, &e, h);
         *flush |= zone->unflushed;
         zone->unflushed = false;

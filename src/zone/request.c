@@ -193,12 +193,10 @@ static void status(struct zns *z, struct blk_req *r)
 /* 1: it waits for a commit; 0 or an error: it is complete. */
 static int finish(struct zns *z, const struct blk_req *r)
 {
-    bool changed = false;
-    int error = r->flags & BLK_ZONE_ALL
-                    ? zns_finish_all(z, &changed)
-                    : zns_zone_finish(z, &z->zone[zns_index(z, r->offset)], &changed);
+    int error = r->flags & BLK_ZONE_ALL ? zns_finish_all(z)
+                                        : zns_zone_finish(z, &z->zone[zns_index(z, r->offset)]);
     /* Of several the error of one is told at once; the others become durable with what follows. */
-    return error < 0 ? error : changed;
+    return error < 0 ? error : 1;
 }
 
 static int reset(struct zns *z, struct zns_slot *s, const struct blk_req *r)

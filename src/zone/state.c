@@ -258,7 +258,7 @@ static int close_locked(struct zns *z, struct zns_zone *zone)
     return 0;
 }
 
-static int finish_locked(struct zns *z, struct zns_zone *zone, bool *changed)
+static int finish_locked(struct zns *z, struct zns_zone *zone)
 {
     if (zone->resetting)
         return -BLK_ZONE_IS_BUSY;
@@ -267,7 +267,6 @@ static int finish_locked(struct zns *z, struct zns_zone *zone, bool *changed)
     if (zone->state != BLK_ZONE_EMPTY && !is_active(zone->state))
         return -BLK_ZONE_INVALID_STATE_TRANSITION;
     set_state(z, zone, BLK_ZONE_FULL);
-    *changed = true;
     return 0;
 }
 
@@ -287,10 +286,10 @@ int zns_zone_close(struct zns *z, struct zns_zone *zone)
     return error;
 }
 
-int zns_zone_finish(struct zns *z, struct zns_zone *zone, bool *changed)
+int zns_zone_finish(struct zns *z, struct zns_zone *zone)
 {
     lock_both(z, zone);
-    int error = finish_locked(z, zone, changed);
+    int error = finish_locked(z, zone);
     unlock_both(z, zone);
     return error;
 }
@@ -326,13 +325,13 @@ int zns_close_all(struct zns *z)
     return first;
 }
 
-int zns_finish_all(struct zns *z, bool *changed)
+int zns_finish_all(struct zns *z)
 {
     int first = 0;
     for (uint32_t i = z->g.conventional; i < z->g.zone_count; i++) {
         struct zns_zone *zone = &z->zone[i];
         lock_both(z, zone);
-        int error = is_active(zone->state) ? finish_locked(z, zone, changed) : 0;
+        int error = is_active(zone->state) ? finish_locked(z, zone) : 0;
         unlock_both(z, zone);
         first = first ? first : error;
     }

@@ -166,13 +166,13 @@ int zns_write_begin(struct zns *z, struct zns_slot *slot, bool append);
 /* The data is there, or not. */
 void zns_write_end(struct zns *z, struct zns_slot *slot, int result, bool durable);
 
-/* The operations; *changed: whether the table has to be written for it. */
+/* The operations. What finish did is durable after the next commit. */
 int zns_zone_open(struct zns *z, struct zns_zone *zone);
 int zns_zone_close(struct zns *z, struct zns_zone *zone);
-int zns_zone_finish(struct zns *z, struct zns_zone *zone, bool *changed);
+int zns_zone_finish(struct zns *z, struct zns_zone *zone);
 int zns_open_all(struct zns *z);
 int zns_close_all(struct zns *z);
-int zns_finish_all(struct zns *z, bool *changed);
+int zns_finish_all(struct zns *z);
 
 /* A reset of one zone begins: nothing else changes it until it ends. 1, 0 if there is nothing to
  * do, or an error. */
