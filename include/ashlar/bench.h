@@ -13,6 +13,10 @@
  * Each thread has a queue of its own; several are pinned to processors. Within the measured loop
  * nothing is allocated or locked. Times are nanoseconds.
  *
+ * Zoned devices are written zone after zone, each thread its own, after a reset; a job that writes
+ * at random or mixes reads and writes is refused there. The time of resets does not count as
+ * latency.
+ *
  * How it is measured: the clock is read once before each batch is submitted and once after each
  * batch is reaped; a request's latency is the difference. Requests that complete within the
  * measured time (after the warm-up, before the end) count.
@@ -75,6 +79,7 @@ struct bench_job {
     enum bench_verify verify; /* a pass replaces runtime and count */
     uint64_t generation;      /* from 1 */
     enum bench_pin pin;
+    bool append;      /* writes are zone appends; for zoned devices */
     const bool *stop; /* if not NULL and it becomes true (atomic), the job ends early */
 };
 

@@ -62,7 +62,8 @@ ASHLAR_API int blk_zone_close(struct blk_queue *queue, uint64_t zone);
 ASHLAR_API int blk_zone_finish(struct blk_queue *queue, uint64_t zone);
 ASHLAR_API int blk_zone_reset(struct blk_queue *queue, uint64_t zone);
 
-/* All zones at once: op is BLK_ZONE_OPEN, CLOSE, FINISH or RESET (BLK_ZONE_ALL). */
+/* All zones at once: op is BLK_ZONE_OPEN, CLOSE, FINISH or RESET, with BLK_ZONE_ALL; zone by zone
+ * on a device that does not know all at once (a slice). */
 ASHLAR_API int blk_zone_all(struct blk_queue *queue, enum blk_op op);
 
 /* Write at the write pointer of the zone that starts at zone; *place is where that was. At most

@@ -1,5 +1,6 @@
 /* A job: its threads are started together, and their shares become one result. */
 #include <ashlar/blk_driver.h>
+#include <ashlar/zone.h>
 
 #include <errno.h>
 #include <string.h>
@@ -40,6 +41,9 @@ static int fits(const struct blk *dev, const struct bench_job *job, struct run *
                              (unsigned long long)i->size);
     run->first_block = job->offset / job->block;
     run->blocks = range / job->block;
+    int error = bench_zoned_prepare(run, err);
+    if (error < 0)
+        return error;
     if (run->blocks < job->threads)
         return blk_error_set(err, -EINVAL, "the range has no block for every thread");
     return 0;
@@ -70,8 +74,9 @@ static void give_part(struct run *run, unsigned index)
 {
     const struct bench_job *job = run->job;
     struct worker *w = &run->workers[index];
-    uint64_t first = run->blocks * index / job->threads;
-    uint64_t next = run->blocks * (index + 1) / job->threads;
+    uint64_t unit = run->zone_blocks ? run->zone_blocks : 1; /* a zone has one writer */
+    uint64_t first = run->blocks / unit * index / job->threads * unit;
+    uint64_t next = run->blocks / unit * (index + 1) / job->threads * unit;
     w->run = run;
     w->index = index;
     w->first = run->first_block + first;
@@ -141,6 +146,11 @@ static int outcome(const struct run *run, const struct bench_result *result, str
         if (run->workers[i].error < 0)
             return blk_error_set(err, run->workers[i].error, "thread %u cannot start: %s", i,
                                  run->workers[i].error == -ENOMEM ? "out of memory" : "no queue");
+    const char *name = blk_info(run->dev)->zoned ? blk_zone_error_name(result->error) : NULL;
+    if (result->errors && name)
+        return blk_error_set(err, result->error, "%s at %llu failed: %s",
+                             blk_op_name(result->error_op),
+                             (unsigned long long)result->error_offset, name);
     if (result->errors)
         return blk_error_set(err, result->error, "%s at %llu failed: errno %d",
                              blk_op_name(result->error_op),

@@ -28,6 +28,8 @@ struct worker {
     uint64_t first;  /* its part of the range: blocks [first, first + blocks) */
     uint64_t blocks;
     uint64_t next;   /* sequential: the block that comes next, within its part */
+    bool again;      /* zoned: it has been through its part, so zones must be reset */
+    bool zone_ready; /* and the next one has been */
     uint64_t walked; /* passes: blocks handed out */
     uint64_t left;   /* requests that it may still start */
     uint64_t writes; /* since the last flush */
@@ -54,6 +56,8 @@ struct run {
     enum pass pass;
     uint64_t first_block; /* of the range, in blocks of the job */
     uint64_t blocks;
+    uint64_t zone_size;   /* of a job that writes zones, in bytes */
+    uint64_t zone_blocks; /* blocks of the job in a zone; 0: no zones */
     struct worker *workers;
     bool stop; /* atomic: somebody failed */
 
@@ -64,6 +68,18 @@ struct run {
     uint64_t measure_from;
     uint64_t end; /* UINT64_MAX: until the count */
 };
+
+/* Where a block is: those of a zone stand together at its start. */
+static inline uint64_t run_offset(const struct run *run, uint64_t block)
+{
+    if (!run->zone_blocks)
+        return block * run->job->block;
+    return block / run->zone_blocks * run->zone_size + block % run->zone_blocks * run->job->block;
+}
+
+/* zoned.c: of a job that writes to a zoned device, or appends: check it, divide the range into
+ * zones and reset them. Other jobs it leaves alone. */
+int bench_zoned_prepare(struct run *run, struct blk_error *err);
 
 /* worker.c: a thread's life, from opening its queue to closing it. */
 void worker_main(void *arg);

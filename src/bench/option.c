@@ -8,7 +8,7 @@
 #include "base/util.h"
 
 static const char *const rw_words[] = {"read", "write",  "randread", "randwrite",
-                                       "rw",   "randrw", NULL};
+                                       "rw",   "randrw", "append",   NULL};
 static const char *const verify_words[] = {"write", "fill", "check", NULL};
 static const char *const pin_words[] = {"auto", "on", "off", NULL};
 
@@ -132,6 +132,7 @@ int bench_options_finish(struct bench_options *o, uint64_t runtime, struct blk_e
     if (verify && mixed)
         return blk_error_set(err, -EINVAL, "--verify goes with reads or writes, not with a mix");
     job->pattern = !strncmp(o->rw, "rand", 4) ? BENCH_RANDOM : BENCH_SEQUENTIAL;
+    job->append = !strcmp(o->rw, "append");
     if (!mixed)
         job->read_percent = strstr(o->rw, "read") ? 100 : 0;
     else if (!o->mix_given)

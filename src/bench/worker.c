@@ -30,6 +30,8 @@ static uint64_t next_block(struct worker *w)
         w->next = permute_next(w->next, w->blocks);
     else
         w->next = w->next + 1 < w->blocks ? w->next + 1 : 0;
+    w->again |= !w->next;
+    w->zone_ready = false;
     return block;
 }
 
@@ -52,22 +54,44 @@ static struct verify_stamp stamp_of(const struct worker *w, const struct blk_req
     return (struct verify_stamp){r->offset, job->seed, job->generation};
 }
 
+/* Whether the next write is the first to a zone that is full of an earlier round. */
+static bool reset_due(const struct worker *w)
+{
+    const struct run *run = w->run;
+    return run->zone_blocks && run->pass == PASS_MEASURE && w->again && !w->zone_ready &&
+           w->next % run->zone_blocks == 0;
+}
+
+static void prepare_write(const struct worker *w, struct blk_req *r, uint64_t offset, char *buffer)
+{
+    const struct run *run = w->run;
+    blk_req_write(r, offset, buffer, run->job->block);
+    if (run->job->append) {
+        r->op = BLK_ZONE_APPEND;
+        r->offset -= offset % run->zone_size;
+    }
+}
+
 static void prepare(struct worker *w, struct blk_req *r)
 {
     const struct bench_job *job = w->run->job;
+    if (reset_due(w)) {
+        blk_req_init(r, BLK_ZONE_RESET, run_offset(w->run, w->first + w->next), 0);
+        return;
+    }
     if (w->flush_due) {
         w->flush_due = false;
         blk_req_init(r, BLK_FLUSH, 0, 0);
         return;
     }
-    uint64_t offset = next_block(w) * job->block;
+    uint64_t offset = run_offset(w->run, next_block(w));
     char *buffer = buffer_of(w, r);
     w->left--;
     if (is_read(w)) {
         blk_req_read(r, offset, buffer, job->block);
         return;
     }
-    blk_req_write(r, offset, buffer, job->block);
+    prepare_write(w, r, offset, buffer);
     if (w->run->pass == PASS_WRITE) {
         struct verify_stamp stamp = stamp_of(w, r);
         verify_fill(buffer, job->block, &stamp);
@@ -87,6 +111,10 @@ static unsigned allowed(struct worker *w, uint64_t now, int64_t *wait)
     if (now >= w->run->end || __atomic_load_n(&w->run->stop, __ATOMIC_RELAXED) ||
         (job->stop && __atomic_load_n(job->stop, __ATOMIC_RELAXED)))
         return 0;
+    if (n && reset_due(w)) /* alone: nothing else is in flight */
+        return w->idle_count == job->depth;
+    if (w->run->zone_blocks) /* not into the next zone, which may need a reset first */
+        n = (unsigned)min_u64(n, w->run->zone_blocks - w->next % w->run->zone_blocks);
     if (!job->rate || !n)
         return n;
     uint64_t interval = BENCH_SECOND * job->threads / job->rate;
@@ -130,6 +158,10 @@ static void account(struct worker *w, struct blk_req *r, uint64_t now)
         note_error(w, r);
         return;
     }
+    if (r->op == BLK_ZONE_RESET) {
+        w->zone_ready = true;
+        return;
+    }
     if (run->pass == PASS_CHECK)
         check(w, r);
     if (now < run->measure_from || now > run->end)
@@ -138,7 +170,7 @@ static void account(struct worker *w, struct blk_req *r, uint64_t now)
     w->last = now;
     if (r->op == BLK_READ)
         hist_add(&w->read, latency);
-    else if (r->op == BLK_WRITE)
+    else if (r->op == BLK_WRITE || r->op == BLK_ZONE_APPEND)
         hist_add(&w->write, latency);
     else
         w->flushes++;

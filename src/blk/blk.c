@@ -64,6 +64,9 @@ static int complete_info(struct blk *dev, struct blk_error *err)
         return blk_error_set(err, -EINVAL, "block size %u is over the largest transfer %u",
                              i->block_size, i->max_transfer);
     i->max_transfer = (uint32_t)round_down(i->max_transfer, i->block_size);
+    if (i->zoned && (!i->zone_size || i->zone_size & (i->block_size - 1) || !i->zone_count))
+        return blk_error_set(err, -EINVAL, "%u zones of %llu bytes in blocks of %u", i->zone_count,
+                             (unsigned long long)i->zone_size, i->block_size);
     return 0;
 }
 

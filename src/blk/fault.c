@@ -2,10 +2,14 @@
  * fault?op=write&nth=3&errno=EIO,DEVICE - operations fail on purpose: once, now and then, torn, or
  * all from one moment on as at a power cut.
  *
+ * With zone_state it is zones that fail: from then on they answer as zones in that state do, and
+ * reports show them so.
+ *
  * A queue has a queue of its own on the device. A request goes there as a copy in its slot, which
  * a torn write uses for the several requests that it takes.
  */
 #include <ashlar/blk_driver.h>
+#include <ashlar/zone.h>
 
 #include <errno.h>
 #include <stddef.h>
@@ -20,8 +24,8 @@
 
 struct fault {
     /* Options. */
-    const char *op_text, *errno_text, *drop_text, *cut_text;
-    uint64_t nth, every, count, seed, torn, offset, size;
+    const char *op_text, *errno_text, *drop_text, *cut_text, *zone_state_text;
+    uint64_t nth, every, count, seed, torn, offset, size, zone, zones;
     uint32_t fraction;
     bool flip, armed;
     /* Made of them at open, constant from then on. */
@@ -30,9 +34,13 @@ struct fault {
     bool cut;
     bool silent;
     uint64_t unit; /* smallest transfer that suits the device: block size and buffer alignment */
+    enum blk_zone_state zone_state; /* 0: no zones fail */
+    uint64_t zone_start, zone_end;  /* the bytes of those that do */
+    bool zones_at_once;             /* no operation has to come first */
     /* State; atomic, shared by all queues. */
     bool on;
     bool is_cut;
+    bool zones_failed;
     uint64_t matched; /* operations that matched */
     uint64_t tries;   /* of them, those that were due; over count they are let go */
     uint64_t fired;   /* of them, those that failed */
@@ -52,9 +60,10 @@ enum fate { PASS, FAIL, TEAR, FLIP, DROP };
 
 struct fault_slot {
     struct blk_req sub; /* what goes to the device; its user is the request */
-    enum fate fate;     /* PASS, TEAR or FLIP */
-    uint64_t number;    /* among the matching ones: chooses the bit to flip */
-    uint64_t done;      /* of a torn write: bytes that are on the device */
+    enum fate fate;
+    int error;       /* FAIL: what with */
+    uint64_t number; /* among the matching ones: chooses the bit to flip */
+    uint64_t done;   /* of a torn write: bytes that are on the device */
 };
 
 /* ---- options --------------------------------------------------------------------------- */
@@ -157,6 +166,35 @@ static int check_options(const struct fault *f, struct blk_error *err)
     return 0;
 }
 
+static int parse_zones(const struct blk_info *i, struct fault *f, struct blk_error *err)
+{
+    if (!f->zone_state_text)
+        return 0;
+    if (!strcmp(f->zone_state_text, "offline"))
+        f->zone_state = BLK_ZONE_OFFLINE;
+    else if (!strcmp(f->zone_state_text, "read-only"))
+        f->zone_state = BLK_ZONE_READ_ONLY;
+    else
+        return blk_error_set(err, -EINVAL, "zone_state must be read-only or offline, not '%.64s'",
+                             f->zone_state_text);
+    if (!i->zoned)
+        return blk_error_set(err, -EINVAL, "zone_state is for zoned devices");
+    if (!range_ok(f->zone, f->zones, i->zone_count) || !f->zones)
+        return blk_error_set(err, -ERANGE, "zone %llu is past the last of %u zones",
+                             (unsigned long long)f->zone, i->zone_count);
+    if (f->torn || f->flip || f->cut || f->silent)
+        return blk_error_set(err, -EINVAL, "zone_state goes with none of torn, flip, cut and drop");
+    f->zone_start = f->zone * i->zone_size;
+    f->zone_end = f->zone_start + f->zones * i->zone_size;
+    f->zones_at_once = !f->nth && !f->every && f->fraction == BLK_FRACTION_ONE;
+    f->zones_failed = f->zones_at_once;
+    if (!f->offset && !f->size) {
+        f->offset = f->zone_start;
+        f->size = f->zone_end - f->zone_start;
+    }
+    return 0;
+}
+
 static int fault_open(struct blk *dev, struct blk_error *err)
 {
     struct fault *f = dev->priv;
@@ -166,6 +204,8 @@ static int fault_open(struct blk *dev, struct blk_error *err)
     if (error < 0)
         return error;
     error = parse_modes(f, err);
+    if (error == 0)
+        error = parse_zones(&dev->info, f, err);
     if (error < 0)
         return error;
     f->unit = max_u64(dev->info.block_size, dev->info.buf_align);
@@ -252,10 +292,41 @@ static enum fate drop(const struct fault *f, const struct blk_req *r)
     return blk_op_modifies(r->op) || r->op == BLK_FLUSH ? DROP : PASS;
 }
 
-static enum fate choose(struct fault *f, const struct blk_req *r, uint64_t *number)
+/* What zones that have failed answer; 0: the device answers. */
+static int zone_error(const struct fault *f, const struct blk_req *r)
 {
+    bool offline = f->zone_state == BLK_ZONE_OFFLINE;
+    uint64_t len = r->op < BLK_ZONE_APPEND ? r->len : 1;
+    if (!has_range(r) || r->op == BLK_STATUS || r->op == BLK_ZONE_REPORT ||
+        r->offset >= f->zone_end || r->offset + len <= f->zone_start)
+        return 0;
+    if (r->op > BLK_ZONE_REPORT)
+        return -BLK_ZONE_INVALID_STATE_TRANSITION;
+    if (r->op == BLK_READ && !offline)
+        return 0;
+    return offline ? -BLK_ZONE_IS_OFFLINE : -BLK_ZONE_IS_READ_ONLY;
+}
+
+/* Zones that fail do so before the operation that makes them. */
+static enum fate choose_zone(struct fault *f, const struct blk_req *r, struct fault_slot *s)
+{
+    if (!__atomic_load_n(&f->zones_failed, __ATOMIC_ACQUIRE)) {
+        if (!fires(f, r, &s->number))
+            return PASS;
+        __atomic_store_n(&f->zones_failed, true, __ATOMIC_RELEASE);
+    }
+    s->error = zone_error(f, r);
+    return s->error < 0 ? FAIL : PASS;
+}
+
+static enum fate choose(struct fault *f, const struct blk_req *r, struct fault_slot *s)
+{
+    uint64_t *number = &s->number;
+    s->error = f->error;
     if (!__atomic_load_n(&f->on, __ATOMIC_ACQUIRE))
         return PASS;
+    if (f->zone_state)
+        return choose_zone(f, r, s);
     if (__atomic_load_n(&f->is_cut, __ATOMIC_ACQUIRE))
         return drop(f, r);
     if (!fires(f, r, number))
@@ -350,9 +421,9 @@ static void fault_submit(struct blk_queue *queue, struct blk_req *const *reqs, u
     for (unsigned i = 0; i < n; i++) {
         struct blk_req *r = reqs[i];
         struct fault_slot *s = blk_slot(queue, r);
-        s->fate = choose(f, r, &s->number);
+        s->fate = choose(f, r, s);
         if (s->fate == FAIL || s->fate == DROP)
-            blk_complete(queue, r, s->fate == FAIL ? f->error : 0);
+            blk_complete(queue, r, s->fate == FAIL ? s->error : 0);
         else if (s->fate == TEAR)
             tear(queue, r);
         else
@@ -373,6 +444,20 @@ static void flip_bit(const struct fault *f, const struct blk_req *r, uint64_t nu
     blk_copy_to_iov(r->iov, r->niov, at, &byte, 1);
 }
 
+static void fix_report(const struct fault *f, const struct blk_req *r)
+{
+    struct blk_zone *z = r->iov[0].iov_base;
+    if (!f->zone_state || !__atomic_load_n(&f->on, __ATOMIC_ACQUIRE) ||
+        !__atomic_load_n(&f->zones_failed, __ATOMIC_ACQUIRE))
+        return;
+    for (uint32_t i = 0; i < r->count; i++)
+        if (z[i].start >= f->zone_start && z[i].start < f->zone_end) {
+            z[i].state = f->zone_state;
+            if (f->zone_state == BLK_ZONE_OFFLINE)
+                z[i].wp = z[i].start + z[i].len;
+        }
+}
+
 static void come_back(struct blk_queue *queue, struct blk_req *r)
 {
     struct fault_slot *s = blk_slot(queue, r);
@@ -384,6 +469,8 @@ static void come_back(struct blk_queue *queue, struct blk_req *r)
     r->count = s->sub.count;
     if (s->fate == FLIP && s->sub.result == 0)
         flip_bit(queue->dev->priv, r, s->number);
+    if (r->op == BLK_ZONE_REPORT && s->sub.result == 0)
+        fix_report(queue->dev->priv, r);
     blk_complete(queue, r, s->sub.result);
 }
 
@@ -426,6 +513,7 @@ void blk_fault_arm(struct blk *dev, bool on)
         return;
     __atomic_store_n(&f->on, false, __ATOMIC_RELEASE);
     __atomic_store_n(&f->is_cut, false, __ATOMIC_RELAXED);
+    __atomic_store_n(&f->zones_failed, f->zones_at_once, __ATOMIC_RELAXED);
     __atomic_store_n(&f->matched, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&f->tries, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&f->fired, 0, __ATOMIC_RELAXED);
@@ -487,6 +575,11 @@ static const struct blk_option fault_options[] = {
      "fail, or silent: report success for what never arrives"},
     {"flip", BLK_OPT_BOOL, offsetof(struct fault, flip), "off",
      "reads do not fail but have one wrong bit"},
+    {"zone", BLK_OPT_COUNT, offsetof(struct fault, zone), "0",
+     "with zone_state: the number of the zone"},
+    {"zones", BLK_OPT_COUNT, offsetof(struct fault, zones), "1", "and how many from there on"},
+    {"zone_state", BLK_OPT_STRING, offsetof(struct fault, zone_state_text), NULL,
+     "read-only or offline: not operations fail, but zones, from then on"},
     {"armed", BLK_OPT_BOOL, offsetof(struct fault, armed), "on",
      "off: do nothing until a test arms it"},
     {0},

@@ -365,13 +365,15 @@ static int run(struct cli *cli)
 }
 
 static const char *const rw_choices[] = {"read", "write",  "randread", "randwrite",
-                                         "rw",   "randrw", NULL};
+                                         "rw",   "randrw", "append",   NULL};
 static const char *const pin_choices[] = {"auto", "on", "off", NULL};
 static const char *const verify_choices[] = {"write", "fill", "check", NULL};
 
 static const struct cli_option options[] = {
     {"rw", CLI_TEXT, "PATTERN",
-     "read, write, randread, randwrite, rw or randrw (mixes); read by default", false, rw_choices},
+     "read, write, randread, randwrite, rw or randrw (mixes), append (zone append); read by "
+     "default",
+     false, rw_choices},
     {"mix", CLI_COUNT, "PERCENT", "share of reads in a mix; 50 by default"},
     {"bs", CLI_SIZE, "SIZE", "bytes of a request; 4K by default"},
     {"depth", CLI_COUNT, "N", "requests in flight on each queue; 1 by default"},

@@ -231,6 +231,10 @@ static int set_up(struct copy *c)
     if (f->size > t->size)
         return cli_failed(c->cli, "%s is %" PRIu64 " bytes, %s only %" PRIu64, blk_spec(c->from),
                           f->size, blk_spec(c->to), t->size);
+    if (t->zoned)
+        return cli_failed(c->cli,
+                          "%s is zoned: it is written zone by zone, so nothing can be copied to it",
+                          blk_spec(c->to));
     if (f->size % block)
         return cli_failed(c->cli, "size %" PRIu64 " is not a multiple of the target's blocks of %u",
                           f->size, t->block_size);

@@ -84,11 +84,50 @@ int blk_zone_reset(struct blk_queue *queue, uint64_t zone)
     return manage(queue, BLK_ZONE_RESET, zone, 0);
 }
 
+/* Whether an operation on all zones means one in this state. */
+static bool is_meant(enum blk_op op, unsigned state)
+{
+    bool open = state == BLK_ZONE_IMPLICIT_OPEN || state == BLK_ZONE_EXPLICIT_OPEN;
+    bool active = open || state == BLK_ZONE_CLOSED;
+    switch (op) {
+    case BLK_ZONE_OPEN:
+        return state == BLK_ZONE_CLOSED;
+    case BLK_ZONE_CLOSE:
+        return open;
+    case BLK_ZONE_FINISH:
+        return active;
+    default:
+        return active || state == BLK_ZONE_FULL;
+    }
+}
+
+/* All zones, one after the other. */
+static int manage_each(struct blk_queue *queue, enum blk_op op)
+{
+    const struct blk_info *i = blk_info(blk_queue_device(queue));
+    struct blk_zone zone[16];
+    int first = 0;
+    for (uint64_t at = 0; at < i->size;) {
+        int n = blk_zone_report(queue, at, zone, ARRAY_SIZE(zone));
+        if (n <= 0)
+            return n ? n : -EIO;
+        for (int k = 0; k < n; k++) {
+            int error = is_meant(op, zone[k].state) ? manage(queue, op, zone[k].start, 0) : 0;
+            first = first ? first : error;
+        }
+        at = zone[n - 1].start + zone[n - 1].len;
+    }
+    return first;
+}
+
 int blk_zone_all(struct blk_queue *queue, enum blk_op op)
 {
     if (op < BLK_ZONE_OPEN || op > BLK_ZONE_RESET)
         return -EINVAL;
-    return manage(queue, op, 0, BLK_ZONE_ALL);
+    int error = manage(queue, op, 0, BLK_ZONE_ALL);
+    if (error == -ENOTSUP && blk_info(blk_queue_device(queue))->zoned)
+        error = manage_each(queue, op);
+    return error;
 }
 
 int blk_zone_append(struct blk_queue *queue, uint64_t zone, const void *data, size_t len,

@@ -36,9 +36,16 @@ static void lock_both(struct zns *z, struct zns_zone *zone)
     base_mutex_lock(&zone->lock);
 }
 
-static void unlock_both(struct zns *z, struct zns_zone *zone)
+/* victim: an implicitly open zone that has to make room, or NULL. It is closed when the other's
+ * lock is free, so that nobody ever holds two zones. */
+static void unlock_both(struct zns *z, struct zns_zone *zone, struct zns_zone *victim)
 {
     base_mutex_unlock(&zone->lock);
+    if (victim) {
+        base_mutex_lock(&victim->lock);
+        set_state(z, victim, BLK_ZONE_CLOSED);
+        base_mutex_unlock(&victim->lock);
+    }
     base_mutex_unlock(&z->lock);
 }
 
@@ -47,12 +54,12 @@ void zns_zone_enter(struct zns *z, struct zns_zone *zone, enum blk_zone_state st
     zone->state = BLK_ZONE_EMPTY;
     lock_both(z, zone);
     set_state(z, zone, state);
-    unlock_both(z, zone);
+    unlock_both(z, zone, NULL);
 }
 
 /* Under both locks: may a zone that is not open become so? The implicitly open zone that was opened
  * first makes room. */
-static int take_resources(struct zns *z, const struct zns_zone *zone)
+static int take_resources(struct zns *z, const struct zns_zone *zone, struct zns_zone **victim)
 {
     if (!is_active(zone->state) && z->g.max_active && z->active >= z->g.max_active)
         return -BLK_ZONE_TOO_MANY_ACTIVE;
@@ -60,10 +67,7 @@ static int take_resources(struct zns *z, const struct zns_zone *zone)
         return 0;
     if (list_empty(&z->implicit))
         return -BLK_ZONE_TOO_MANY_OPEN;
-    struct zns_zone *victim = container_of(z->implicit.next, struct zns_zone, node);
-    base_mutex_lock(&victim->lock);
-    set_state(z, victim, BLK_ZONE_CLOSED);
-    base_mutex_unlock(&victim->lock);
+    *victim = container_of(z->implicit.next, struct zns_zone, node);
     return 0;
 }
 
@@ -99,13 +103,13 @@ static void place(struct zns_zone *zone, struct zns_slot *slot)
 /* The zone must open first, or becomes full. */
 static int begin_with_change(struct zns *z, struct zns_slot *slot, bool append)
 {
-    struct zns_zone *zone = slot->zone;
+    struct zns_zone *zone = slot->zone, *victim = NULL;
     lock_both(z, zone);
     if (append)
         slot->start = zone->wp;
     int error = check_write(z, zone, slot);
     if (error == 0 && !zns_is_open(zone->state)) {
-        error = take_resources(z, zone);
+        error = take_resources(z, zone, &victim);
         if (error == 0)
             set_state(z, zone, BLK_ZONE_IMPLICIT_OPEN);
     }
@@ -114,7 +118,7 @@ static int begin_with_change(struct zns *z, struct zns_slot *slot, bool append)
         if (zone->wp == z->g.capacity)
             set_state(z, zone, BLK_ZONE_FULL);
     }
-    unlock_both(z, zone);
+    unlock_both(z, zone, victim);
     return error;
 }
 
@@ -218,7 +222,7 @@ void zns_write_end(struct zns *z, struct zns_slot *slot, int result, bool durabl
         list_remove(&slot->node);
         fail_write(z, zone, slot);
         zns_mark_dirty(z, zone);
-        unlock_both(z, zone);
+        unlock_both(z, zone, NULL);
         return;
     }
     base_mutex_lock(&zone->lock);
@@ -231,7 +235,7 @@ void zns_write_end(struct zns *z, struct zns_slot *slot, int result, bool durabl
 /* ---- operations on zones ----------------------------------------------------------------- */
 
 /* Under both locks. */
-static int open_locked(struct zns *z, struct zns_zone *zone)
+static int open_locked(struct zns *z, struct zns_zone *zone, struct zns_zone **victim)
 {
     int error = 0;
     if (zone->resetting)
@@ -239,7 +243,7 @@ static int open_locked(struct zns *z, struct zns_zone *zone)
     if (zone->state == BLK_ZONE_EXPLICIT_OPEN)
         return 0;
     if (zone->state == BLK_ZONE_EMPTY || zone->state == BLK_ZONE_CLOSED)
-        error = take_resources(z, zone);
+        error = take_resources(z, zone, victim);
     else if (zone->state != BLK_ZONE_IMPLICIT_OPEN)
         error = -BLK_ZONE_INVALID_STATE_TRANSITION;
     if (error == 0)
@@ -272,9 +276,10 @@ static int finish_locked(struct zns *z, struct zns_zone *zone)
 
 int zns_zone_open(struct zns *z, struct zns_zone *zone)
 {
+    struct zns_zone *victim = NULL;
     lock_both(z, zone);
-    int error = open_locked(z, zone);
-    unlock_both(z, zone);
+    int error = open_locked(z, zone, &victim);
+    unlock_both(z, zone, victim);
     return error;
 }
 
@@ -282,7 +287,7 @@ int zns_zone_close(struct zns *z, struct zns_zone *zone)
 {
     lock_both(z, zone);
     int error = close_locked(z, zone);
-    unlock_both(z, zone);
+    unlock_both(z, zone, NULL);
     return error;
 }
 
@@ -290,7 +295,7 @@ int zns_zone_finish(struct zns *z, struct zns_zone *zone)
 {
     lock_both(z, zone);
     int error = finish_locked(z, zone);
-    unlock_both(z, zone);
+    unlock_both(z, zone, NULL);
     return error;
 }
 
@@ -298,6 +303,7 @@ int zns_zone_finish(struct zns *z, struct zns_zone *zone)
 int zns_open_all(struct zns *z)
 {
     int error = 0;
+    struct zns_zone *none = NULL; /* there is room */
     base_mutex_lock(&z->lock);
     if (z->g.max_open && z->active > z->g.max_open)
         error = -BLK_ZONE_TOO_MANY_OPEN;
@@ -305,7 +311,7 @@ int zns_open_all(struct zns *z)
         struct zns_zone *zone = &z->zone[i];
         base_mutex_lock(&zone->lock);
         if (zone->state == BLK_ZONE_CLOSED)
-            error = open_locked(z, zone);
+            error = open_locked(z, zone, &none);
         base_mutex_unlock(&zone->lock);
     }
     base_mutex_unlock(&z->lock);
@@ -319,7 +325,7 @@ int zns_close_all(struct zns *z)
         struct zns_zone *zone = &z->zone[i];
         lock_both(z, zone);
         int error = zns_is_open(zone->state) ? close_locked(z, zone) : 0;
-        unlock_both(z, zone);
+        unlock_both(z, zone, NULL);
         first = first ? first : error;
     }
     return first;
@@ -332,7 +338,7 @@ int zns_finish_all(struct zns *z)
         struct zns_zone *zone = &z->zone[i];
         lock_both(z, zone);
         int error = is_active(zone->state) ? finish_locked(z, zone) : 0;
-        unlock_both(z, zone);
+        unlock_both(z, zone, NULL);
         first = first ? first : error;
     }
     return first;
@@ -369,7 +375,7 @@ void zns_reset_end(struct zns *z, struct zns_zone *zone, bool happened)
         set_state(z, zone, BLK_ZONE_EMPTY);
     }
     zns_mark_dirty(z, zone);
-    unlock_both(z, zone);
+    unlock_both(z, zone, NULL);
 }
 
 /* ---- report ------------------------------------------------------------------------------ */

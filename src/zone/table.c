@@ -178,7 +178,8 @@ static int check_geometry(const struct zns *z, const struct blk_info *i, struct 
     return error < 0 ? error : apply_limits(z, g, err);
 }
 
-/* 1: there is a header; 0: the device must be formatted; or an error. */
+/* 1: there is a header; 0: the device must be formatted (or, if it is only read, shown as if it
+ * were); or an error. */
 static int find_header(const struct blk *dev, struct zns *z, char *buffer, struct blk_error *err)
 {
     const struct blk_info *i = &dev->child->info;
@@ -206,10 +207,6 @@ static int find_header(const struct blk *dev, struct zns *z, char *buffer, struc
     int blank = looks_blank(q, buffer, i->size);
     if (blank < 0)
         return blk_error_set(err, blank, "cannot be read: error %d", -blank);
-    if (z->read_only)
-        return blk_error_set(err, -EINVAL,
-                             "has no zones yet, and cannot be formatted: it is "
-                             "opened for reading");
     if (!blank)
         return blk_error_set(err, -EEXIST,
                              "has no zones, but is not blank; format=on formats it and loses all "
@@ -376,7 +373,7 @@ int zns_table_open(struct blk *dev, struct zns *z, struct blk_error *err)
     int found = find_header(dev, z, buffer, err), error = found;
     if (found == 0) {
         error = new_geometry(z, i, &z->g, err);
-        if (error == 0 && (error = format(z, &z->g, buffer)) < 0)
+        if (error == 0 && !z->read_only && (error = format(z, &z->g, buffer)) < 0)
             blk_error_set(err, error, "cannot be formatted: error %d", -error);
     }
     if (error >= 0)

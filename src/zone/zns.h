@@ -7,8 +7,8 @@
  *     table.c    the zone table on the device below: formatting and loading
  *     commit.c   writing what changed of it
  *
- * Locks: zns.lock, then the lock of a zone; two zones' only under zns.lock. A write to an open zone
- * takes its zone's lock alone, a read of what is written takes none. commit.lock stands alone.
+ * Locks: zns.lock, then the lock of one zone. A write to an open zone takes its zone's lock alone,
+ * a read of what is written takes none. commit.lock stands alone.
  */
 #ifndef ZONE_ZNS_H
 #define ZONE_ZNS_H

@@ -300,6 +300,83 @@ static void verify_finds_every_kind_of_damage(void **state)
     test_close(oq);
 }
 
+/* ---- zoned devices ----------------------------------------------------------------------- */
+
+static void zoned(void **state)
+{
+    (void)state;
+    struct bench_job job = counted(2000); /* 300 in a round: zones are written again and again */
+    job.read_percent = 0;
+    job.depth = 7;
+    for (unsigned threads = 1; threads <= 3; threads++)
+        for (int append = 0; append < 2; append++) {
+            job.threads = threads;
+            job.append = append;
+            if (run_on("zns?zone=256K&cap=240K,mem:2M", &job) < 0)
+                fail_msg("%s", err.text);
+            assert_int_equal(result.write.count, 2000);
+            assert_int_equal(result.flushes, 0);
+        }
+    job.flush_every = 10;
+    assert_int_equal(run_on("zns?zone=256K&cap=240K&conventional=1&append_max=4K,mem:2M", &job),
+                     -EINVAL);
+    assert_non_null(strstr(err.text, "zone 0 is conventional"));
+    job.offset = 256 << 10;
+    job.range = 768 << 10;
+    assert_int_equal(run_on("zns?zone=256K&cap=240K&conventional=1&append_max=4K,mem:2M", &job), 0);
+    assert_true(result.flushes > 100);
+    job = counted(0);
+    job.verify = BENCH_VERIFY_WRITE;
+    job.read_percent = 0;
+    job.threads = 2;
+    job.depth = 8;
+    assert_int_equal(run_on("zns?zone=256K&cap=240K,mem:2M", &job), 0);
+    assert_int_equal(result.checked, 7 * 60);
+}
+
+static void zoned_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *spec, *text;
+        enum bench_pattern pattern;
+        unsigned read_percent;
+        bool append;
+        enum bench_verify verify;
+        uint32_t block;
+        uint64_t offset, range;
+        unsigned threads;
+    } cases[] = {
+        {"zns?zone=64K,mem:1M", "in order", BENCH_RANDOM, 0, false, 0, 4096, 0, 0, 1},
+        {"zns?zone=64K,mem:1M", "in order", BENCH_SEQUENTIAL, 50, false, 0, 4096, 0, 0, 1},
+        {"mem:1M", "append is for zoned devices", BENCH_SEQUENTIAL, 0, true, 0, 4096, 0, 0, 1},
+        {"zns?zone=64K,mem:1M", "cannot be verified", BENCH_SEQUENTIAL, 0, true, BENCH_VERIFY_WRITE,
+         4096, 0, 0, 1},
+        {"zns?zone=64K&append_max=4K,mem:1M", "at most 4096", BENCH_SEQUENTIAL, 0, true, 0, 8192, 0,
+         0, 1},
+        {"zns?zone=64K,mem:1M", "whole zones", BENCH_SEQUENTIAL, 0, false, 0, 4096, 4096, 0, 1},
+        {"zns?zone=64K,mem:1M", "whole zones", BENCH_SEQUENTIAL, 0, false, 0, 4096, 0, 4096, 1},
+        {"zns?zone=64K&cap=60K,mem:1M", "must divide", BENCH_SEQUENTIAL, 0, false, 0, 8192, 0, 0,
+         1},
+        {"zns?zone=64K,mem:1M", "no zone for every", BENCH_SEQUENTIAL, 0, false, 0, 4096, 0, 65536,
+         2},
+    };
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct bench_job job = counted(10);
+        job.pattern = cases[i].pattern;
+        job.read_percent = cases[i].read_percent;
+        job.append = cases[i].append;
+        job.verify = cases[i].verify;
+        job.block = cases[i].block;
+        job.offset = cases[i].offset;
+        job.range = cases[i].range;
+        job.threads = cases[i].threads;
+        int error = run_on(cases[i].spec, &job);
+        if (error != -EINVAL || !strstr(err.text, cases[i].text))
+            fail_msg("case %u: %d, %s", i, error, err.text);
+    }
+}
+
 int main(void)
 {
     blk_driver_register(&notes_driver);
@@ -313,6 +390,8 @@ int main(void)
         cmocka_unit_test(jobs_that_do_not_fit),
         cmocka_unit_test(verify_is_quiet_when_all_is_well),
         cmocka_unit_test(verify_finds_every_kind_of_damage),
+        cmocka_unit_test(zoned),
+        cmocka_unit_test(zoned_refused),
     };
     return cmocka_run_group_tests_name("bench", tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 
 #include "base/platform.h"
 #include "base/util.h"
+#include "blk/fault.h"
 
 #define ZONE (64u << 10)
 #define CAP  (48u << 10)
@@ -76,6 +77,12 @@ static void geometry(void **state)
     dev = test_open("zns:mem:1M?zone=64K&max_active=4");
     assert_int_equal(blk_info(dev)->max_open_zones, 4);
     blk_close(dev);
+    /* What is only read is not formatted, and shows empty zones. */
+    q = test_queue(test_open("zns?zone=64K,readonly,mem:1M"), 4);
+    zone_is(q, 14, BLK_ZONE_EMPTY, 0);
+    assert_int_equal(blk_read(q, 0, data, ZONE), 0);
+    assert_int_equal(write_at(q, 0, 0, 512), -EROFS);
+    test_close(q);
 }
 
 static void refused(void **state)
@@ -93,7 +100,6 @@ static void refused(void **state)
     test_refused("zns?zone=64K&append_max=128K,mem:1M", -EINVAL, "append_max must be");
     test_refused("zns?zone=64K,zns?zone=128K,mem:4M", -EINVAL, "has zones already");
     test_refused("zns?zone=512,mem:4G", -EINVAL, "at most 1048576");
-    test_refused("zns?zone=64K,readonly,mem:1M", -EINVAL, "opened for reading");
     test_refused("cache,zns?zone=64K,mem:1M", -EINVAL, "cannot be cached");
 }
 
@@ -429,6 +435,113 @@ static void allocation_status(void **state)
     test_close(q);
 }
 
+/* ---- filters above and below --------------------------------------------------------------- */
+
+/* Zones seen through a stack of filters: each passes on where appends landed, and what is shown. */
+static void filters(void **state)
+{
+    (void)state;
+    struct blk_queue *q =
+        test_queue(test_open("stats,delay?write=10us,fault?fraction=0,log?to=mem:4M,slice?offset="
+                             "128K&size=256K,zns?zone=64K&cap=48K&conventional=1,stats,mem:1M"),
+                   4);
+    const struct blk_info *i = blk_info(blk_queue_device(q));
+    struct blk_zone z[8];
+    uint64_t place;
+    assert_true(i->zoned);
+    assert_int_equal(i->zone_count, 4);
+    assert_int_equal(append(q, 1, 4096, &place), 0);
+    assert_int_equal(place, ZONE);
+    assert_int_equal(append(q, 1, 512, &place), 0);
+    assert_int_equal(place, ZONE + 4096);
+    assert_int_equal(append(q, 0, 512, NULL), 0);
+    assert_int_equal(write_at(q, 1, 0, 512), -BLK_ZONE_INVALID_WRITE);
+    assert_int_equal(blk_zone_report(q, ZONE, z, 8), 3);
+    assert_int_equal(z[0].start, ZONE);
+    assert_int_equal(z[0].wp, ZONE + 4608);
+    assert_int_equal(z[2].start, 3 * ZONE);
+    assert_int_equal(blk_zone_finish(q, ZONE), 0);
+    zone_is(q, 1, BLK_ZONE_FULL, ZONE);
+    assert_int_equal(blk_flush(q), 0);
+    assert_int_equal(blk_zone_all(q, BLK_ZONE_RESET), 0);
+    zone_is(q, 0, BLK_ZONE_EMPTY, 0);
+    zone_is(q, 1, BLK_ZONE_EMPTY, 0);
+    test_close(q);
+    test_refused("slice?offset=32K,zns?zone=64K,mem:1M", -EINVAL, "multiples of 65536");
+    test_refused("slice?size=32K,zns?zone=64K,mem:1M", -EINVAL, "multiples of 65536");
+}
+
+/* A slice does all zones one by one: those that are its own. */
+static void all_of_a_slice(void **state)
+{
+    (void)state;
+    struct blk_queue *q =
+        test_queue(test_open("slice?offset=128K&size=192K,zns?zone=64K&cap=48K,mem:1M"), 4);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(append(q, i, 512, NULL), 0);
+    assert_int_equal(blk_zone_all(q, BLK_ZONE_CLOSE), 0);
+    assert_int_equal(blk_zone_all(q, BLK_ZONE_OPEN), 0);
+    zone_is(q, 2, BLK_ZONE_EXPLICIT_OPEN, 512);
+    assert_int_equal(blk_zone_all(q, BLK_ZONE_FINISH), 0);
+    zone_is(q, 0, BLK_ZONE_FULL, ZONE);
+    struct blk_queue *below = test_queue(blk_child(blk_queue_device(q)), 1);
+    zone_is(below, 2, BLK_ZONE_FULL, ZONE);
+    assert_int_equal(append(below, 0, 512, NULL), 0);
+    assert_int_equal(blk_zone_all(q, BLK_ZONE_RESET), 0);
+    zone_is(below, 2, BLK_ZONE_EMPTY, 0);
+    zone_is(below, 0, BLK_ZONE_IMPLICIT_OPEN, 512);
+    blk_queue_close(below);
+    test_close(q);
+}
+
+static void failing_zones(void **state)
+{
+    (void)state;
+    struct blk_queue *q =
+        test_queue(test_open("fault?zone=1&zones=2&zone_state=offline," SPEC ",mem:1M"), 4);
+    assert_int_equal(write_at(q, 0, 0, 512), 0);
+    for (unsigned i = 1; i < 3; i++) {
+        zone_is(q, i, BLK_ZONE_OFFLINE, ZONE);
+        assert_int_equal(write_at(q, i, 0, 512), -BLK_ZONE_IS_OFFLINE);
+        assert_int_equal(append(q, i, 512, NULL), -BLK_ZONE_IS_OFFLINE);
+        assert_int_equal(blk_read(q, i * ZONE, data, 512), -BLK_ZONE_IS_OFFLINE);
+        assert_int_equal(blk_zone_reset(q, i * ZONE), -BLK_ZONE_INVALID_STATE_TRANSITION);
+        assert_int_equal(blk_zone_open(q, i * ZONE), -BLK_ZONE_INVALID_STATE_TRANSITION);
+    }
+    assert_int_equal(blk_read(q, ZONE - 512, data, 1024), -BLK_ZONE_IS_OFFLINE);
+    zone_is(q, 3, BLK_ZONE_EMPTY, 0);
+    assert_int_equal(blk_read(q, 3 * ZONE, data, 512), 0);
+    test_close(q);
+    /* From the third write to it on. */
+    q = test_queue(
+        test_open("fault?zone=1&zone_state=read-only&op=zone-append&nth=3," SPEC ",mem:1M"), 4);
+    assert_int_equal(append(q, 0, 512, NULL), 0);
+    assert_int_equal(append(q, 1, 512, NULL), 0);
+    assert_int_equal(append(q, 1, 512, NULL), 0);
+    assert_int_equal(append(q, 0, 512, NULL), 0);
+    zone_is(q, 1, BLK_ZONE_IMPLICIT_OPEN, 1024);
+    assert_int_equal(append(q, 1, 512, NULL), -BLK_ZONE_IS_READ_ONLY);
+    zone_is(q, 1, BLK_ZONE_READ_ONLY, 1024);
+    assert_int_equal(blk_read(q, ZONE, data, 1024), 0);
+    assert_int_equal(blk_zone_finish(q, ZONE), -BLK_ZONE_INVALID_STATE_TRANSITION);
+    assert_int_equal(append(q, 0, 512, NULL), 0);
+    test_close(q);
+    /* When a test says so. */
+    q = test_queue(test_open("fault?zone=1&zone_state=offline&armed=off," SPEC ",mem:1M"), 4);
+    zone_is(q, 1, BLK_ZONE_EMPTY, 0);
+    blk_fault_arm(blk_queue_device(q), true);
+    zone_is(q, 1, BLK_ZONE_OFFLINE, ZONE);
+    blk_fault_arm(blk_queue_device(q), false);
+    zone_is(q, 1, BLK_ZONE_EMPTY, 0);
+    test_close(q);
+    test_refused("fault?zone_state=offline,mem:1M", -EINVAL, "is for zoned devices");
+    test_refused("fault?zone_state=full," SPEC ",mem:1M", -EINVAL, "read-only or offline");
+    test_refused("fault?zone=15&zone_state=offline," SPEC ",mem:1M", -ERANGE, "past the last");
+    test_refused("fault?zone=1&zones=15&zone_state=offline," SPEC ",mem:1M", -ERANGE, "past");
+    test_refused("fault?zones=0&zone_state=offline," SPEC ",mem:1M", -ERANGE, "past");
+    test_refused("fault?torn=512&zone_state=offline," SPEC ",mem:1M", -EINVAL, "goes with none");
+}
+
 /* ---- names, and devices without zones ------------------------------------------------------ */
 
 static void names(void **state)
@@ -469,6 +582,8 @@ int main(void)
         cmocka_unit_test(open_limit),        cmocka_unit_test(active_limit),
         cmocka_unit_test(all_zones),         cmocka_unit_test(reads),
         cmocka_unit_test(allocation_status), cmocka_unit_test(names),
+        cmocka_unit_test(filters),           cmocka_unit_test(all_of_a_slice),
+        cmocka_unit_test(failing_zones),
     };
     return cmocka_run_group_tests_name("zone", tests, NULL, NULL);
 }
