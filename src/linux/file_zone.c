@@ -32,6 +32,7 @@ struct file_zones {
     uint64_t size; /* of a zone */
     uint64_t device_size;
     uint32_t count;
+    uint32_t max_open; /* 0: no limit */
     file_zone_start *start;
     struct zone *zone;
     struct base_mutex lock[LOCKS];
@@ -311,9 +312,28 @@ static bool is_meant(unsigned op, unsigned state)
     }
 }
 
+/* Closed zones are opened all or none: would all explicitly open ones be too many? */
+static int check_open_all(struct file_zones *z)
+{
+    uint32_t open = 0;
+    for (uint64_t at = 0; z->max_open && at < z->device_size;) {
+        int n = report(z, at, REPORT_ZONES);
+        if (n < 0)
+            return n;
+        for (int i = 0; i < n; i++) {
+            struct blk_zone b = translate(&z->report->zones[i]);
+            open += b.state == BLK_ZONE_CLOSED || b.state == BLK_ZONE_EXPLICIT_OPEN;
+        }
+        at += (uint64_t)n * z->size;
+    }
+    return z->max_open && open > z->max_open ? -BLK_ZONE_TOO_MANY_OPEN : 0;
+}
+
 static int manage_all(struct file_zones *z, unsigned op)
 {
-    int first_error = 0, error;
+    int first_error = 0, error = op == BLK_ZONE_OPEN ? check_open_all(z) : 0;
+    if (error < 0)
+        return error;
     for (uint64_t at = 0; at < z->device_size;) {
         int n = report(z, at, REPORT_ZONES);
         if (n < 0)
@@ -390,6 +410,7 @@ int file_zones_open(struct blk *dev, int fd, file_zone_start *start, struct file
     z->size = i->zone_size;
     z->device_size = i->size;
     z->count = i->zone_count;
+    z->max_open = i->max_open_zones;
     z->start = start;
     for (unsigned k = 0; k < LOCKS; k++)
         base_mutex_init(&z->lock[k]);
@@ -523,6 +544,16 @@ bool file_zone_takes(const struct file_zones *z, const struct blk_req *r)
                                    z->zone[(r->offset + r->len - 1) / z->size].conventional);
 }
 
+/* What needs no look at the zone's state. */
+static int check(const struct file_zones *z, const struct zone *zone, const struct blk_req *r)
+{
+    if (r->op == BLK_WRITE && r->offset % z->size + r->len > z->size)
+        return -BLK_ZONE_BOUNDARY_ERROR;
+    if (!zone->conventional)
+        return 0;
+    return r->op == BLK_ZONE_APPEND ? -BLK_ZONE_INVALID_WRITE : -BLK_ZONE_INVALID_STATE_TRANSITION;
+}
+
 void file_zone_submit(struct file_zone_queue *q, struct file_zone_slot *s, struct blk_req *r)
 {
     struct file_zones *z = q->zones;
@@ -532,9 +563,9 @@ void file_zone_submit(struct file_zone_queue *q, struct file_zone_slot *s, struc
         return;
     }
     struct zone *zone = zone_of(z, r);
-    bool crosses = r->op == BLK_WRITE && r->offset % z->size + r->len > z->size;
-    if (crosses || zone->conventional) {
-        blk_complete(q->queue, r, crosses ? -BLK_ZONE_BOUNDARY_ERROR : -EINVAL);
+    int error = check(z, zone, r);
+    if (error < 0) {
+        blk_complete(q->queue, r, error);
         return;
     }
     base_mutex_lock(lock_of(z, zone));

@@ -162,6 +162,23 @@ static void all_zones(void **state)
         assert_zone(FIRST + k * ZONE, BLK_ZONE_EMPTY, 0);
 }
 
+/* More are closed than may be open: none is opened. */
+static void open_all_or_none(void **state)
+{
+    uint64_t landed;
+    (void)state;
+    for (unsigned k = 0; k <= MAX_OPEN; k++)
+        assert_int_equal(append(FIRST + k * ZONE, BLOCK, &landed), 0);
+    assert_int_equal(manage(BLK_ZONE_CLOSE, 0, BLK_ZONE_ALL), 0);
+    assert_int_equal(manage(BLK_ZONE_OPEN, 0, BLK_ZONE_ALL), -BLK_ZONE_TOO_MANY_OPEN);
+    for (unsigned k = 0; k <= MAX_OPEN; k++)
+        assert_zone(FIRST + k * ZONE, BLK_ZONE_CLOSED, BLOCK);
+    assert_int_equal(manage(BLK_ZONE_RESET, FIRST, 0), 0);
+    assert_int_equal(manage(BLK_ZONE_OPEN, 0, BLK_ZONE_ALL), 0);
+    for (unsigned k = 1; k <= MAX_OPEN; k++)
+        assert_zone(FIRST + k * ZONE, BLK_ZONE_EXPLICIT_OPEN, BLOCK);
+}
+
 static void errors(void **state)
 {
     uint64_t landed;
@@ -173,8 +190,8 @@ static void errors(void **state)
     assert_int_equal(write_at(FIRST + ZONE - BLOCK, 2 * BLOCK, 1),
                      -BLK_ZONE_BOUNDARY_ERROR); /* two zones */
     assert_int_equal(write_at(FIRST - BLOCK, 2 * BLOCK, 1), -BLK_ZONE_BOUNDARY_ERROR);
-    assert_int_equal(append(0, BLOCK, &landed), -EINVAL); /* conventional */
-    assert_int_equal(manage(BLK_ZONE_RESET, 0, 0), -EINVAL);
+    assert_int_equal(append(0, BLOCK, &landed), -BLK_ZONE_INVALID_WRITE); /* conventional */
+    assert_int_equal(manage(BLK_ZONE_RESET, 0, 0), -BLK_ZONE_INVALID_STATE_TRANSITION);
     assert_int_equal(manage(BLK_ZONE_OPEN, FIRST + BLOCK, 0), -EINVAL);
     assert_int_equal(manage(BLK_ZONE_CLOSE, FIRST + ZONE, 0), -BLK_ZONE_INVALID_STATE_TRANSITION);
     for (uint64_t at = BLOCK; at < CAPACITY; at += BLOCK)
@@ -464,17 +481,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(geometry),
-        TEST(states),
-        TEST(all_zones),
-        TEST(errors),
-        TEST(limits),
-        TEST(conventional),
-        TEST(batches),
-        TEST(behind_our_back),
-        TEST(broken_zones),
-        TEST(threads),
-        TEST(resets_among_appends),
+        TEST(geometry),        TEST(states),       TEST(all_zones),    TEST(open_all_or_none),
+        TEST(errors),          TEST(limits),       TEST(conventional), TEST(batches),
+        TEST(behind_our_back), TEST(broken_zones), TEST(threads),      TEST(resets_among_appends),
     };
     path = getenv("ASHLAR_ZONED");
     if (!path) {
