@@ -25,9 +25,7 @@ sector() { echo $(($1 * 8192)); }
 theirs() { blkzone report -o "$(sector "$1")" -c 1 /dev/zoned | sed 's/.*zcond:[ 0-9]*(\(..\)).*/\1/'; }
 ours() { "$ASHLAR" zone report file:/dev/zoned --offset "$1z" --count 1 --json | python3 -c '
 import json, sys
-zones = json.load(sys.stdin)
-zone = (zones["zones"] if isinstance(zones, dict) else zones)[0]
-print(zone["state"])'; }
+print(json.load(sys.stdin)[0]["state"])'; }
 zone() { "$ASHLAR" zone "$1" file:/dev/zoned --offset "$2z" --count "${3:-1}"; }
 put() { dd if=/dev/urandom of=/dev/zoned bs=4096 count="$2" seek=$(($1 * 1024)) oflag=direct status=none; }
 blkzone reset -o "$(sector 4)" /dev/zoned
@@ -54,7 +52,11 @@ check_fails "a conventional zone is not opened" 1 . zone open 0
 for i in 4 6 8; do put $i $((i * 30)); done
 check "copied to a file" "$ASHLAR" copy file:/dev/zoned file:copy?create=256M
 check "all of it" cmp -n 50331648 /dev/zoned copy
-check "read by the benchmark" "$ASHLAR" bench file:/dev/zoned --rw randread --depth 8 --time 1s
+check "the benchmark reads" "$ASHLAR" bench file:/dev/zoned --rw randread --depth 8 --time 1s
+check "and appends, in two threads" "$ASHLAR" bench file:/dev/zoned --rw append --bs 16K --depth 8 --threads 2 --time 1s --offset 16M
+check "and writes, and all is there" "$ASHLAR" bench file:/dev/zoned --rw write --bs 16K --depth 8 --verify write --offset 16M --size 64M
+check_fails "no random writes" 2 zoned "$ASHLAR" bench file:/dev/zoned --rw randwrite --time 1s
+check_fails "no copy to it" 1 'written zone by zone' "$ASHLAR" copy mem:256M?block=4096 file:/dev/zoned
 
 # ---- both ways: a zoned disk of Linux, served as a zoned disk of Linux --------------------------
 check "served" test "$(serve file:/dev/zoned)" = /dev/ublkb0

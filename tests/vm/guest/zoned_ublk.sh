@@ -79,7 +79,27 @@ wrong "too many active zones" 'Value too large' 13 0
 check "no more than 6 are open" test "$(blkzone report /dev/ublkb0 | grep -c '(oi)')-$(blkzone report /dev/ublkb0 | grep -c '(cl)')" = 6-2
 check "a zone is finished" act finish 5
 check "then there is room" put 13 1
+
+# What Linux is told is what the device is.
+python3 - <(blkzone report /dev/ublkb0) <<'PYTHON' >theirs
+import re, sys
+names = {"nw": "conventional", "em": "empty", "oi": "implicitly open", "cl": "closed", "fu": "full"}
+for line in open(sys.argv[1]):
+    words = re.findall(r"(?:start:|len|cap|wptr) (0x[0-9a-f]+)", line)
+    start, length, capacity, wp = (int(w, 16) * 512 for w in words)
+    state = names[re.search(r"zcond:[ 0-9]*\((..)\)", line).group(1)]
+    print(start, length, capacity, "-" if state in ("conventional", "full") else start + wp, state)
+PYTHON
 del
+"$ASHLAR" zone report --json 'zns,file:disk?block=4096' >report.json
+python3 - <<'PYTHON' >ours
+import json
+for z in json.load(open("report.json")):
+    wp = "-" if z["state"] in ("conventional", "full") else z["write_pointer"]
+    print(z["start"], z["length"], z["capacity"], wp, z["state"])
+PYTHON
+check "blkzone and ashlar zone report say the same" cmp theirs ours
+check "of all states" test "$(cut -d ' ' -f 5- ours | sort -u | wc -l)" = 5
 
 # ---- fio, with verification ------------------------------------------------------------------
 verify() { # WHAT WORDS...
