@@ -418,7 +418,7 @@ static void buf_unregister(struct blk_queue *queue, void *memory)
 
 static const struct blk_option file_options[] = {
     {"direct", BLK_OPT_BOOL, offsetof(struct file, how.direct), "off",
-     "bypass the page cache (O_DIRECT)"},
+     "bypass the page cache (O_DIRECT); zoned disks: always"},
     {"create", BLK_OPT_SIZE, offsetof(struct file, how.create), NULL,
      "make the file, of this size, if there is none"},
     {"block", BLK_OPT_SIZE, offsetof(struct file, how.block), NULL,

@@ -18,7 +18,8 @@ enum {
     REPORT_ZONES = 1024, /* asked of the kernel at once */
 };
 
-/* A zone. Guarded by the lock of its number; but conventional never changes. */
+/* A zone. busy and waiting are guarded by the lock of its number. wp and end are too, unless it is
+ * busy: then they belong to the request that has it. conventional never changes. */
 struct zone {
     uint64_t wp;                   /* where the next write goes; end if none can */
     uint64_t end;                  /* of what can be written */
