@@ -96,7 +96,8 @@ static void copy_zone(struct zns_zone *zone, const struct zns *z, unsigned index
     if (!zone->resetting) {
         e.state = (uint8_t)zone->state;
         e.wp = zone->wp;
-        put_holes(z, zone, h);
+        if (zone->state != BLK_ZONE_OFFLINE)
+            put_holes(z, zone, h);
         if (zns_is_open(zone->state) || zone->state == BLK_ZONE_CLOSED)
             cut_last_hole(z, &e, h);
         *flush |= zone->unflushed;
@@ -307,6 +308,8 @@ static void run(struct zns *z, int64_t timeout)
         timeout = 0;
         if (!c->pending)
             step_done(z);
+        if (c->step == ZNS_IDLE) /* the next commit is for others to move along */
+            return;
     }
 }
 

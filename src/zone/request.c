@@ -165,14 +165,19 @@ static void report(struct zns *z, struct blk_req *r)
         zns_zone_describe(z, index, &out[r->count++]);
 }
 
-/* Data up to the write pointer, then a hole. */
+/* Data up to the write pointer, then a hole. So many zones at once, for it takes its time. */
+#define STATUS_ZONES 4096
+
 static void status(struct zns *z, struct blk_req *r)
 {
     struct blk_extent *e = r->iov[0].iov_base;
     size_t room = r->iov[0].iov_len / sizeof(*e);
     uint64_t at = r->offset, end = r->offset + r->len;
-    for (r->count = 0; r->count < room && at < end;) {
+    uint64_t first = zns_index(z, at);
+    for (r->count = 0; at < end;) {
         uint32_t index = zns_index(z, at);
+        if (index >= first + STATUS_ZONES)
+            break;
         uint64_t start = (uint64_t)index << z->shift, stop = start + z->g.zone_size;
         uint64_t wp = z->g.zone_size;
         if (index >= z->g.conventional)
@@ -182,6 +187,8 @@ static void status(struct zns *z, struct blk_req *r)
         unsigned flags = data ? 0 : BLK_EXTENT_HOLE | BLK_EXTENT_ZERO;
         if (r->count && e[r->count - 1].flags == flags)
             e[r->count - 1].len += stop - at;
+        else if (r->count == room)
+            break;
         else
             e[r->count++] = (struct blk_extent){.len = stop - at, .flags = flags};
         at = stop;

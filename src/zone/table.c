@@ -340,15 +340,15 @@ static int allocate(struct zns *z, struct blk_error *err)
     z->conventional_end = z->g.conventional * z->g.zone_size;
     z->groups = zns_group_count(&z->g);
     z->zone = base_alloc_aligned(64, z->g.zone_count * sizeof(*z->zone));
-    z->group = base_alloc_array(z->groups, sizeof(*z->group));
-    z->commit.buffer = base_alloc_aligned(BASE_PAGE, (size_t)ZNS_COMMIT_PAGES * z->g.page_size);
-    if (!z->zone || !z->group || !z->commit.buffer)
-        return blk_error_set(err, -ENOMEM, "out of memory");
-    for (uint32_t i = 0; i < z->g.zone_count; i++) {
+    for (uint32_t i = 0; z->zone && i < z->g.zone_count; i++) {
         base_mutex_init(&z->zone[i].lock);
         list_init(&z->zone[i].pending);
         z->zone[i].state = BLK_ZONE_EMPTY;
     }
+    z->group = base_alloc_array(z->groups, sizeof(*z->group));
+    z->commit.buffer = base_alloc_aligned(BASE_PAGE, (size_t)ZNS_COMMIT_PAGES * z->g.page_size);
+    if (!z->zone || !z->group || !z->commit.buffer)
+        return blk_error_set(err, -ENOMEM, "out of memory");
     return 0;
 }
 

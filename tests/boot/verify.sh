@@ -22,6 +22,7 @@ jobs=(
     "bench vda?mode=poll --verify write --rw randwrite --bs 512 --depth 16 --size 4M"
     "bench cache?size=8M,vdb --verify write --rw randwrite --bs 4k --depth 8"
     "bench vfs:/dev/vda --verify write --rw randwrite --bs 8k"
+    "bench zns?zone=1M&format=on,vda --verify write --rw write --bs 64k --depth 8 --threads 2"
     "bench syscall:/dev/vdb --verify write --rw write --bs 128k"
     "bench vfs:/share/x?create=8M --verify write --rw randwrite --bs 16k"
     "bench vfs:/x?create=16M --verify write --rw randwrite --bs 4k"

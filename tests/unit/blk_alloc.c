@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <ashlar/zone.h>
+
 #include "base/util.h"
 
 static bool counting;
@@ -170,13 +172,46 @@ static void files(void **state)
     unlink(path);
 }
 
+/* Appends to open zones take their zone's lock, at the beginning and at the end; reads take none.
+ */
+static void zones(void **state)
+{
+    (void)state;
+    enum { APPENDS = 2000 };
+    static _Alignas(4096) char data[DEPTH][4096];
+    static struct blk_req reqs[DEPTH];
+    struct blk_req *r[DEPTH];
+    struct blk_queue *q = test_queue(test_open("zns?zone=16M,mem:64M"), DEPTH);
+    uint64_t place;
+    for (unsigned zone = 0; zone < 3; zone++)
+        assert_int_equal(blk_zone_append(q, (uint64_t)zone << 24, data[0], 4096, 0, &place), 0);
+    for (int reads = 0; reads < 2; reads++) {
+        unsigned sent = 0, got = 0, n = 0;
+        allocations = locks = 0;
+        counting = true;
+        for (; got < APPENDS; got += n) {
+            for (n = 0; n < DEPTH && sent < APPENDS; n++, sent++) {
+                r[n] = &reqs[n];
+                blk_req_data(r[n], reads ? BLK_READ : BLK_ZONE_APPEND, (uint64_t)(sent % 3) << 24,
+                             data[n], 4096);
+            }
+            assert_int_equal(blk_submit(q, r, n), n);
+            assert_int_equal(blk_reap(q, r, DEPTH, BLK_FOREVER), n);
+            for (unsigned i = 0; i < n; i++)
+                assert_int_equal(r[i]->result, 0);
+        }
+        counting = false;
+        assert_int_equal(allocations, 0);
+        assert_int_equal(locks, reads ? 0 : 2 * APPENDS);
+    }
+    test_close(q);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(counters),
-        cmocka_unit_test(memory_devices),
-        cmocka_unit_test(filters),
-        cmocka_unit_test(files),
+        cmocka_unit_test(counters), cmocka_unit_test(memory_devices), cmocka_unit_test(filters),
+        cmocka_unit_test(files),    cmocka_unit_test(zones),
     };
     return cmocka_run_group_tests_name("blk_alloc", tests, NULL, NULL);
 }

@@ -83,6 +83,7 @@ static void every_allocation(void **state)
         "fault?torn=100&armed=off,mem:1M",
         "cache?size=64K,mem:1M",
         "log?to=mem:1M,mem:1M",
+        "zns?zone=64K&conventional=2,mem:1M",
     };
     char path[] = "/var/tmp/ashlar-nomem-XXXXXX";
     close(mkstemp(path));
