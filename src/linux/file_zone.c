@@ -123,9 +123,10 @@ static int report(struct file_zones *z, uint64_t offset, uint64_t max)
 {
     struct linux_zone_report *r = z->report;
     uint64_t start = offset - offset % z->size;
+    max = min_u64(min_u64(max, REPORT_ZONES), z->count - start / z->size);
     memset(r, 0, sizeof(*r));
     r->sector = start >> LINUX_SECTOR_SHIFT;
-    r->nr_zones = (uint32_t)min_u64(max, REPORT_ZONES);
+    r->nr_zones = (uint32_t)max;
     if (ioctl(z->fd, LINUX_BLKREPORTZONE, r) < 0)
         return -errno;
     if (!r->nr_zones || r->nr_zones > max)
@@ -223,7 +224,8 @@ static int write_error(const struct blk_zone *b, const struct blk_req *r, int re
     uint64_t offset = r->op == BLK_WRITE ? r->offset : b->wp;
     if (offset > end || r->len > end - offset)
         return -BLK_ZONE_BOUNDARY_ERROR;
-    if (offset != b->wp)
+    bool half = result < 0 && b->wp > offset && b->wp - offset <= r->len; /* it failed on its way */
+    if (offset != b->wp && !half)
         return -BLK_ZONE_INVALID_WRITE;
     return result < 0 ? result : -EIO;
 }

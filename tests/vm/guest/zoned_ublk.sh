@@ -139,6 +139,19 @@ check "the data too" cmp before <(dd if=/dev/ublkb0 bs=1M skip=16 count=8 iflag=
 check "and are written on" put 4 10
 del
 
+# A kill is like a power cut: what was flushed stays, and after a recovery Linux has to look.
+again --recover queue >path
+put 8 5
+dd if=/dev/null of=/dev/ublkb0 conv=fsync,notrunc status=none
+put 8 2
+kill -9 "$(server 0)"
+check "recovered while it is idle" "$ASHLAR" ublk recover 0
+check_fails "a write where the lost ones ended" 1 'Input/output error' \
+    dd if=/dev/zero of=/dev/ublkb0 bs=4096 count=1 oflag=direct seek=$((8 * 1024 + 7))
+check "what was flushed is there, no more" test "$(wp_of 8)" = 40
+check "it is written on from there" put 8 1
+del
+
 again --recover queue >path
 fio --name=x --filename=/dev/ublkb0 --direct=1 --zonemode=zbd --offset=32m --rw=write --bs=64k \
     --iodepth=8 --size=128m --ioengine=libaio --time_based --runtime=30 --minimal --output=/dev/null 2>said &
