@@ -55,7 +55,7 @@ check "all of it" cmp -n 50331648 /dev/zoned copy
 check "the benchmark reads" "$ASHLAR" bench file:/dev/zoned --rw randread --depth 8 --time 1s
 check "and appends, in two threads" "$ASHLAR" bench file:/dev/zoned --rw append --bs 16K --depth 8 --threads 2 --time 1s --offset 16M
 check "and writes, and all is there" "$ASHLAR" bench file:/dev/zoned --rw write --bs 16K --depth 8 --verify write --offset 16M --size 64M
-check_fails "no random writes" 2 zoned "$ASHLAR" bench file:/dev/zoned --rw randwrite --time 1s
+check_fails "no random writes" 1 "written in order" "$ASHLAR" bench file:/dev/zoned --rw randwrite --time 1s
 check_fails "no copy to it" 1 'written zone by zone' "$ASHLAR" copy mem:256M?block=4096 file:/dev/zoned
 
 # ---- both ways: a zoned disk of Linux, served as a zoned disk of Linux --------------------------
@@ -63,6 +63,7 @@ check "served" test "$(serve file:/dev/zoned)" = /dev/ublkb0
 full() { sed 's/wptr 0x[0-9a-f]* \(.*(fu)\)/\1/'; } # where a full zone's pointer is means nothing
 check "all zones are the same" cmp <(blkzone report /dev/ublkb0 | full) <(blkzone report /dev/zoned | full)
 check "all data are" cmp -n 50331648 /dev/ublkb0 /dev/zoned
+[ -n "${SOAK:-}" ] || export ASHLAR_ZONED_SKIP=threads # some minutes under TCG
 unit "null_blk by ublk" /dev/ublkb0
 check "random writes, verified" fio --name=x --filename=/dev/ublkb0 --direct=1 --zonemode=zbd --offset=16m \
     --rw=randwrite --bsrange=4k-64k --iodepth=16 --size=12m --numjobs=2 --offset_increment=64m --ioengine=io_uring \
