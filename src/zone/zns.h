@@ -67,7 +67,7 @@ struct zns_slot {
     uint64_t wp[2];         /* of a patched read: of the one or two zones when it was submitted */
     uint32_t cursor, limit; /* of a reset: the zones that are left */
     uint64_t request_len;   /* as the caller gave it */
-    int result;             /* of a reset */
+    int result;             /* of an operation on several zones: the first error */
     struct zns_waiter waiter;
 };
 

@@ -185,6 +185,8 @@ static void one_operation(struct blk_queue *q, uint64_t *random, uint64_t step)
         fail_msg("step %llu: %s of zone %u%s: %d, expected %d", (unsigned long long)step,
                  blk_op_name(op), zone, all ? " (all)" : "", got, wanted);
     assert_int_equal(r.op, op);
+    assert_int_equal(r.flags, all ? BLK_ZONE_ALL : 0);
+    assert_int_equal(r.len, 0);
     assert_int_equal(r.offset, all ? 0 : zone * ZONE);
 }
 

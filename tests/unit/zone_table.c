@@ -441,6 +441,15 @@ static void many_failed_writes(void **state)
     zone_reads(q, "a-c-e-g-i-k-m-o-");
     test_close(q);
 
+    /* A run of them is one hole. */
+    memset(ram, 0, sizeof(ram));
+    test_close(open_ram("?zone=64K"));
+    q = test_queue(test_open("zns,fault?op=write&nth=2&count=12&offset=64K&size=64K,ram:1M"), 32);
+    append_many(q, 0, 14, result);
+    zone_is(q, 0, BLK_ZONE_IMPLICIT_OPEN, 14 * 512);
+    zone_reads(q, "a------------n--");
+    test_close(q);
+
     memset(ram, 0, sizeof(ram));
     test_close(open_ram("?zone=64K"));
     q = test_queue(test_open("zns,fault?op=write&every=2&offset=64K&size=64K,ram:1M"), 32);
@@ -566,6 +575,31 @@ static void table_fails(void **state)
     test_refused("zns?zone=64K,fault?op=flush,mem:1M", -EIO, "cannot be formatted");
 }
 
+/* However often a page's write fails halfway, the page before it stays. */
+static void table_is_torn(void **state)
+{
+    (void)state;
+    static char copy[sizeof(ram)];
+    memset(ram, 0, sizeof(ram));
+    struct blk_queue *q = test_queue(
+        test_open("zns?zone=64K,fault?armed=off&op=write&offset=4K&size=8K&torn=20,ram:1M"), 4);
+    for (unsigned good = 1; good < 4; good++) {
+        assert_int_equal(write_at(q, 0, (good - 1) * 1024, 512, 0), 0);
+        assert_int_equal(blk_flush(q), 0);
+        assert_int_equal(write_at(q, 0, (good - 1) * 1024 + 512, 512, 0), 0);
+        blk_fault_arm(blk_queue_device(q), true);
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(blk_flush(q), -EIO);
+        memcpy(copy, ram, sizeof(ram));
+        struct blk_queue *after = open_ram("");
+        zone_is(after, 0, BLK_ZONE_IMPLICIT_OPEN, good * 1024 - 512);
+        test_close(after);
+        memcpy(ram, copy, sizeof(ram));
+        blk_fault_arm(blk_queue_device(q), false);
+    }
+    test_close(q);
+}
+
 /* More writes in flight, apart from each other, than a page can tell of: a flush waits for them. */
 static void many_in_flight(void **state)
 {
@@ -608,6 +642,7 @@ int main(void)
         cmocka_unit_test(many_failed_writes),
         cmocka_unit_test(holes_of_a_power_cut),
         cmocka_unit_test(table_fails),
+        cmocka_unit_test(table_is_torn),
         cmocka_unit_test(many_in_flight),
     };
     if (blk_driver_register(&ram_driver) < 0)
