@@ -90,6 +90,8 @@ static int zone_geometry(int fd, const struct statx *st, struct blk_info *i, str
     /* Data of one zone append should be one command of the device. */
     if (!append)
         append = queue_number(st, "max_sectors_kb") << 10;
+    if (append < i->block_size)
+        append = MAX_APPEND;
     i->max_append =
         (uint32_t)round_down(min_u64(append, min_u64(i->zone_size, MAX_APPEND)), i->block_size);
     i->discard_granularity = 0;
