@@ -77,6 +77,8 @@ struct ublk;
  * started, with a queue of dev each. dev stays the caller's and must stay open until ublk_stop().
  * Nothing is left behind on an error: -ENOENT and -ENOSYS: no ublk here; -EPERM, -EACCES: no right;
  * -EEXIST: the id is taken; -EINVAL: the configuration; -EOPNOTSUPP: the kernel cannot do that.
+ * A zoned device becomes a zoned disk (Linux 6.6): its mode is user copy, and a recovery cannot be
+ * UBLK_RECOVERY_REISSUE.
  */
 ASHLAR_API int ublk_start(struct blk *dev, const struct ublk_config *config, struct ublk **u,
                           struct blk_error *err);
@@ -149,6 +151,12 @@ struct ublk_info {
     bool volatile_cache;
     bool write_zeroes;
     bool rotational;
+    bool zoned;
+    /* If zoned: */
+    uint64_t zone_size;
+    uint32_t max_open_zones;   /* 0: no limit */
+    uint32_t max_active_zones; /* 0: no limit */
+    uint32_t max_append;
 };
 
 /* What the kernel's driver offers: bits. 0 if it is too old to say (before Linux 6.5). */

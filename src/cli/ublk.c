@@ -69,6 +69,14 @@ static json_t *to_json(const struct shown *s)
             i->write_zeroes, "rotational", i->rotational);
         json_object_update(o, p);
         json_decref(p);
+        json_object_set_new(o, "zoned", json_boolean(i->zoned));
+    }
+    if (i->zoned) {
+        json_t *z = json_pack("{s:I, s:i, s:i, s:I}", "zone_size", (json_int_t)i->zone_size,
+                              "max_open_zones", (int)i->max_open_zones, "max_active_zones",
+                              (int)i->max_active_zones, "max_append", (json_int_t)i->max_append);
+        json_object_update(o, z);
+        json_decref(z);
     }
     if (s->recorded) {
         json_object_set_new(o, "name", json_string(s->record.name));
@@ -127,6 +135,14 @@ static void print_info(const struct shown *s)
         printf("%-20s %u\n", "discard granularity", i->discard_granularity);
         printf("%-20s %s\n", "write-zeroes", i->write_zeroes ? "yes" : "no");
         printf("%-20s %s\n", "rotational", i->rotational ? "yes" : "no");
+        printf("%-20s %s\n", "zoned", i->zoned ? "yes" : "no");
+    }
+    if (i->zoned) {
+        printf("%-20s %" PRIu64 " (%s)\n", "zone size", i->zone_size,
+               cli_format_size(i->zone_size, text));
+        printf("%-20s %u\n", "max open zones", i->max_open_zones);
+        printf("%-20s %u\n", "max active zones", i->max_active_zones);
+        printf("%-20s %s\n", "max append", cli_format_size(i->max_append, text));
     }
     printf("%-20s ", "features");
     print_features(i->features);

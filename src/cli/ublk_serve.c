@@ -283,6 +283,8 @@ static const struct cli_example examples[] = {
     {"ashlar serve ublk mem:4G --name scratch", "a RAM disk; 'ashlar ublk del scratch' ends it"},
     {"ashlar serve ublk stats,file:disk.img?direct=on --foreground",
      "in this terminal until Ctrl-C, which prints what was counted"},
+    {"ashlar serve ublk 'zns?zone=64M&max_open=14,file:disk.img?block=4096'",
+     "an image as a zoned disk, as SSDs with zoned namespaces are"},
     {"ashlar serve ublk file:disk.img --recover reissue",
      "a disk that outlives a crash of its server"},
     {0},
@@ -301,6 +303,7 @@ const struct cli_command cli_serve_ublk = {
         "caches is written "
         "back, requests in flight are answered, DEVICE is flushed, and the disk is gone. Unmount "
         "it before.\n\n"
+        "A zoned device becomes a zoned disk (Linux 6.6), for btrfs, f2fs, zonefs and fio.\n\n"
         "The server locks its memory, never waits for the kernel to free memory by writing, and "
         "has a mount namespace of its own, so that it can serve a disk of the system that it runs "
         "on.",

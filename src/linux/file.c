@@ -7,6 +7,8 @@
  * next one when the last is done. The file and the buffers of blk_buf_alloc() are registered with
  * the ring.
  *
+ * A zoned device goes its own ways for writes and what zones need: file_zone.h.
+ *
  * A file on tmpfs is memory. io_uring would hand each of its requests to another thread, which
  * costs more than it wins; they are done at once instead.
  */
@@ -19,6 +21,7 @@
 #include <poll.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -26,6 +29,7 @@
 #include "base/util.h"
 #include "linux/file_execute.h"
 #include "linux/file_open.h"
+#include "linux/file_zone.h"
 #include "linux/ring.h"
 
 #define ZERO_SIZE    (256u << 10)
@@ -37,16 +41,18 @@ struct file {
     struct file_open how;
     bool buffers; /* option: register buffers */
     int fd;
-    bool in_memory;     /* on tmpfs */
-    bool no_punch;      /* the filesystem said so; a hint, shared by all queues */
-    bool no_zero_range; /* likewise */
-    char *zeroes;       /* ZERO_SIZE bytes, for filesystems that cannot zero */
+    bool in_memory;           /* on tmpfs */
+    bool no_punch;            /* the filesystem said so; a hint, shared by all queues */
+    bool no_zero_range;       /* likewise */
+    char *zeroes;             /* ZERO_SIZE bytes, for filesystems that cannot zero */
+    struct file_zones *zones; /* of a zoned device; else NULL */
 };
 
 struct file_queue {
     struct ring *ring; /* the offered one, or own; NULL for files on tmpfs */
     struct ring own;
     int user; /* of the ring */
+    struct file_zone_queue zone;
 };
 
 enum step { STEP_TRANSFER, STEP_PUNCH, STEP_ZERO_RANGE, STEP_ZERO_WRITE, STEP_SYNC };
@@ -54,23 +60,40 @@ enum step { STEP_TRANSFER, STEP_PUNCH, STEP_ZERO_RANGE, STEP_ZERO_WRITE, STEP_SY
 struct file_slot {
     uint64_t done;  /* bytes transferred or zeroed */
     enum step step; /* what the entry in the ring does */
+    struct file_zone_slot zone;
 };
 
 /* ---- device ---------------------------------------------------------------------------- */
 
+static file_zone_start start;
+
+/* A node of a device is on tmpfs too, but its data is not. */
+static bool is_on_tmpfs(int fd)
+{
+    struct statfs fs;
+    struct stat st;
+    return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC && fstat(fd, &st) == 0 &&
+           S_ISREG(st.st_mode);
+}
+
 static int open_device(struct blk *dev, struct blk_error *err)
 {
     struct file *f = dev->priv;
-    struct statfs fs;
+    int error = 0;
     f->fd = file_open(dev, &f->how, err);
     if (f->fd < 0)
         return f->fd;
     f->zeroes = base_alloc_aligned(BASE_PAGE, ZERO_SIZE);
-    if (!f->zeroes) {
+    if (!f->zeroes)
+        error = blk_error_set(err, -ENOMEM, "out of memory");
+    if (error == 0 && dev->info.zoned)
+        error = file_zones_open(dev, f->fd, start, &f->zones, err);
+    if (error < 0) {
+        base_free(f->zeroes);
         close(f->fd);
-        return blk_error_set(err, -ENOMEM, "out of memory");
+        return error;
     }
-    f->in_memory = fstatfs(f->fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+    f->in_memory = is_on_tmpfs(f->fd);
     dev->info.max_iov = 1024;
     return 0;
 }
@@ -78,19 +101,19 @@ static int open_device(struct blk *dev, struct blk_error *err)
 static void close_device(struct blk *dev)
 {
     struct file *f = dev->priv;
+    file_zones_close(f->zones);
     close(f->fd);
     base_free(f->zeroes);
 }
 
 static void entry_done(void *arg, uint64_t data, int result);
 
-static int open_queue(struct blk_queue *queue)
+/* Use the ring that is offered, or one of our own. */
+static int join_ring(struct blk_queue *queue)
 {
     const struct file *f = queue->dev->priv;
     struct file_queue *q = queue->priv;
     struct ring *offered = ring_offered();
-    if (f->in_memory)
-        return 0;
     if (offered && (q->user = ring_join(offered, entry_done, queue, f->fd)) >= 0) {
         q->ring = offered;
         return 0;
@@ -105,14 +128,34 @@ static int open_queue(struct blk_queue *queue)
     return q->user < 0 ? q->user : 0;
 }
 
-static void close_queue(struct blk_queue *queue)
+static void leave_ring(struct file_queue *q)
 {
-    struct file_queue *q = queue->priv;
-    if (!q->ring)
-        return;
     ring_leave(q->ring, q->user);
     if (q->ring == &q->own)
         ring_close(q->ring);
+}
+
+static int open_queue(struct blk_queue *queue)
+{
+    const struct file *f = queue->dev->priv;
+    struct file_queue *q = queue->priv;
+    int error = f->in_memory ? 0 : join_ring(queue);
+    if (error < 0 || !f->zones)
+        return error;
+    error = file_zone_queue_open(&q->zone, f->zones, queue, q->ring, q->user);
+    if (error < 0)
+        leave_ring(q);
+    return error;
+}
+
+static void close_queue(struct blk_queue *queue)
+{
+    const struct file *f = queue->dev->priv;
+    struct file_queue *q = queue->priv;
+    if (f->zones)
+        file_zone_queue_close(&q->zone);
+    if (q->ring)
+        leave_ring(q);
 }
 
 /* ---- the way down ---------------------------------------------------------------------- */
@@ -149,7 +192,7 @@ static void prep_transfer(struct file_queue *q, struct io_uring_sqe *sqe, const 
         struct iovec rest = {(char *)v->iov_base + skip, v->iov_len - skip};
         prep_one(q, sqe, r, &rest, r->offset + done);
     }
-    if (r->op == BLK_WRITE && (r->flags & BLK_FUA))
+    if (r->op != BLK_READ && (r->flags & BLK_FUA))
         sqe->rw_flags = RWF_DSYNC;
 }
 
@@ -195,6 +238,14 @@ static enum step first_step(const struct file *f, const struct blk_req *r)
     return __atomic_load_n(&f->no_zero_range, __ATOMIC_RELAXED) ? STEP_ZERO_WRITE : STEP_ZERO_RANGE;
 }
 
+static void start(struct blk_queue *queue, struct blk_req *r)
+{
+    struct file_slot *s = blk_slot(queue, r);
+    s->done = 0;
+    s->step = first_step(queue->dev->priv, r);
+    prep(queue, r);
+}
+
 /* Walk the file's data and holes. A filesystem that keeps no holes says "data" for all. */
 static int status(const struct file *f, struct blk_req *r)
 {
@@ -232,6 +283,7 @@ static void submit_entries(struct file_queue *q)
 static void submit(struct blk_queue *queue, struct blk_req *const *reqs, unsigned n)
 {
     const struct file *f = queue->dev->priv;
+    struct file_queue *q = queue->priv;
     for (unsigned i = 0; i < n; i++) {
         struct blk_req *r = reqs[i];
         struct file_slot *s = blk_slot(queue, r);
@@ -239,13 +291,14 @@ static void submit(struct blk_queue *queue, struct blk_req *const *reqs, unsigne
             blk_complete(queue, r, r->op == BLK_STATUS ? status(f, r) : file_execute(f->fd, r));
             continue;
         }
-        s->done = 0;
-        s->step = first_step(f, r);
-        prep(queue, r);
+        if (f->zones && file_zone_takes(f->zones, r))
+            file_zone_submit(&q->zone, &s->zone, r);
+        else
+            start(queue, r);
         if (i % SUBMIT_CHUNK == SUBMIT_CHUNK - 1)
-            submit_entries(queue->priv);
+            submit_entries(q);
     }
-    submit_entries(queue->priv);
+    submit_entries(q);
 }
 
 /* ---- the way up ------------------------------------------------------------------------ */
@@ -259,6 +312,16 @@ static bool other_way_to_zero(struct file *f, const struct blk_req *r, struct fi
         __atomic_store_n(&f->no_zero_range, true, __ATOMIC_RELAXED);
     s->step = s->step == STEP_PUNCH ? STEP_ZERO_RANGE : STEP_ZERO_WRITE;
     return s->step != STEP_ZERO_WRITE || !(r->flags & BLK_FAST_ZERO);
+}
+
+static void finish(struct blk_queue *queue, struct blk_req *r, int result)
+{
+    const struct file *f = queue->dev->priv;
+    struct file_slot *s = blk_slot(queue, r);
+    if (f->zones && file_zone_takes(f->zones, r))
+        file_zone_written(&s->zone, result);
+    else
+        blk_complete(queue, r, result);
 }
 
 /* An entry of this request is done with this result; true: prep() its next step. */
@@ -277,7 +340,7 @@ static bool next_step(struct blk_queue *queue, struct blk_req *r, int result)
     if (result == 0 && transfer)
         result = -EIO; /* the file has shrunk, or the disk is full and will not say so */
     if (result < 0) {
-        blk_complete(queue, r, result);
+        finish(queue, r, result);
         return false;
     }
     if (transfer)
@@ -288,13 +351,18 @@ static bool next_step(struct blk_queue *queue, struct blk_req *r, int result)
         s->step = STEP_SYNC;
         return true;
     }
-    blk_complete(queue, r, 0);
+    finish(queue, r, 0);
     return false;
 }
 
 static void entry_done(void *arg, uint64_t data, int result)
 {
     struct blk_queue *queue = arg;
+    struct file_queue *q = queue->priv;
+    if (!data) {
+        file_zone_event(&q->zone);
+        return;
+    }
     struct blk_req *r = (struct blk_req *)(uintptr_t)data;
     if (next_step(queue, r, result))
         prep(queue, r);
@@ -350,7 +418,7 @@ static void buf_unregister(struct blk_queue *queue, void *memory)
 
 static const struct blk_option file_options[] = {
     {"direct", BLK_OPT_BOOL, offsetof(struct file, how.direct), "off",
-     "bypass the page cache (O_DIRECT)"},
+     "bypass the page cache (O_DIRECT); zoned disks: always"},
     {"create", BLK_OPT_SIZE, offsetof(struct file, how.create), NULL,
      "make the file, of this size, if there is none"},
     {"block", BLK_OPT_SIZE, offsetof(struct file, how.block), NULL,

@@ -6,12 +6,16 @@
 #include <linux/fs.h>
 #include <linux/stat.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/util.h"
+#include "linux/zone_abi.h"
+
+#define MAX_APPEND (32u << 20) /* as much as any transfer */
 
 static int get_stat(int fd, struct statx *st)
 {
@@ -37,24 +41,62 @@ static int create(const char *path, uint64_t size, struct blk_error *err)
     return error;
 }
 
-/* Whether a queue attribute of a block device in sysfs is a number above zero. */
-static bool queue_attribute(const struct statx *st, const char *name)
+/* The first word of a queue attribute of a block device in sysfs; "" if there is none. */
+static void queue_text(const struct statx *st, const char *name, char value[32])
 {
     static const char *const places[] = {"queue", "../queue"}; /* a disk; a partition */
     char path[128];
-    unsigned long long value = 0;
+    *value = '\0';
     for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
         snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", st->stx_rdev_major,
                  st->stx_rdev_minor, places[i], name);
         FILE *f = fopen(path, "re");
         if (!f)
             continue;
-        bool ok = fscanf(f, "%llu", &value) == 1;
+        bool ok = fscanf(f, "%31s", value) == 1;
         fclose(f);
         if (ok)
-            return value > 0;
+            return;
     }
-    return false;
+    *value = '\0';
+}
+
+static uint64_t queue_number(const struct statx *st, const char *name)
+{
+    char value[32];
+    queue_text(st, name, value);
+    return strtoull(value, NULL, 10);
+}
+
+/* A host-managed zoned device; a host-aware one takes writes anywhere, and is used so. */
+static int zone_geometry(int fd, const struct statx *st, struct blk_info *i, struct blk_error *err)
+{
+    char model[32];
+    uint32_t sectors = 0, count = 0;
+    queue_text(st, "zoned", model);
+    if (strcmp(model, "host-managed") != 0)
+        return 0;
+    if (ioctl(fd, LINUX_BLKGETZONESZ, &sectors) < 0 || ioctl(fd, LINUX_BLKGETNRZONES, &count) < 0)
+        return blk_error_set(err, -errno, "cannot tell its zones: %m");
+    i->zone_size = (uint64_t)sectors << LINUX_SECTOR_SHIFT;
+    if (!i->zone_size || count != (i->size + i->zone_size - 1) / i->zone_size)
+        return blk_error_set(err, -EINVAL, "has %u zones of %u sectors, which its size is not",
+                             count, sectors);
+    uint64_t append = queue_number(st, "zone_append_max_bytes");
+    i->zoned = true;
+    i->zone_count = count;
+    i->max_open_zones = (uint32_t)min_u64(queue_number(st, "max_open_zones"), UINT32_MAX);
+    i->max_active_zones = (uint32_t)min_u64(queue_number(st, "max_active_zones"), UINT32_MAX);
+    /* Data of one zone append should be one command of the device. */
+    if (!append)
+        append = queue_number(st, "max_sectors_kb") << 10;
+    if (append < i->block_size)
+        append = MAX_APPEND;
+    i->max_append =
+        (uint32_t)round_down(min_u64(append, min_u64(i->zone_size, MAX_APPEND)), i->block_size);
+    i->discard_granularity = 0;
+    i->fast_zero = false;
+    return 0;
 }
 
 static int device_geometry(int fd, const struct statx *st, struct blk_info *i,
@@ -69,11 +111,11 @@ static int device_geometry(int fd, const struct statx *st, struct blk_info *i,
         i->optimal_io = optimal;
     i->block_size = (uint32_t)logical;
     i->physical_block_size = physical;
-    i->discard_granularity = queue_attribute(st, "discard_max_bytes") ? (uint32_t)i->block_size : 0;
-    i->fast_zero = queue_attribute(st, "write_zeroes_max_bytes");
-    i->rotational = queue_attribute(st, "rotational");
+    i->discard_granularity = queue_number(st, "discard_max_bytes") ? (uint32_t)i->block_size : 0;
+    i->fast_zero = 0 < queue_number(st, "write_zeroes_max_bytes");
+    i->rotational = 0 < queue_number(st, "rotational");
     i->read_only |= ioctl(fd, BLKROGET, &logical) == 0 && logical;
-    return 0;
+    return zone_geometry(fd, st, i, err);
 }
 
 static void file_geometry(const struct statx *st, struct blk_info *i)
@@ -116,7 +158,9 @@ static int geometry(int fd, const struct file_open *how, struct blk_info *i, str
         error = device_geometry(fd, &st, i, err);
     else
         file_geometry(&st, i);
-    if (error == 0 && how->direct)
+    if (error == 0 && i->zoned && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_DIRECT) < 0)
+        error = blk_error_set(err, -errno, "has no direct I/O, which zones need: %m");
+    if (error == 0 && (how->direct || i->zoned))
         error = direct_geometry(&st, i, err);
     if (error < 0)
         return error;
@@ -128,7 +172,7 @@ static int geometry(int fd, const struct file_open *how, struct blk_info *i, str
         i->block_size = (uint32_t)how->block;
     i->physical_block_size = (uint32_t)max_u64(i->physical_block_size, i->block_size);
     i->volatile_cache = true;
-    i->write_zeroes = true;
+    i->write_zeroes = !i->zoned; /* what can, would not do it at a write pointer */
     return 0;
 }
 

@@ -4,6 +4,7 @@
  */
 #include <ashlar/blk_driver.h>
 
+#include <errno.h>
 #include <stddef.h>
 #include <unistd.h>
 
@@ -21,6 +22,10 @@ static int open_device(struct blk *dev, struct blk_error *err)
     p->fd = file_open(dev, &p->how, err);
     if (p->fd < 0)
         return p->fd;
+    if (dev->info.zoned) {
+        close(p->fd);
+        return blk_error_set(err, -ENOTSUP, "is a zoned device; use file:%.200s", dev->argument);
+    }
     dev->info.status = false;
     return 0;
 }

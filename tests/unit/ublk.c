@@ -12,6 +12,8 @@
 #include "linux/ring.h"
 #include "linux/ublk/abi.h"
 #include "linux/ublk/params.h"
+#include "linux/ublk/zone.h"
+#include "linux/zone_abi.h"
 
 /* ---- the border ------------------------------------------------------------------------- */
 
@@ -25,6 +27,10 @@ static void layouts(void **state)
     assert_int_equal(offsetof(struct ublksrv_ctrl_dev_info, owner_uid), 40);
     assert_int_equal(sizeof(struct ublksrv_io_cmd), 16);
     assert_int_equal(sizeof(struct ublksrv_io_desc), 24);
+    assert_int_equal(sizeof(struct linux_zone), 64);
+    assert_int_equal(offsetof(struct linux_zone, capacity), 32);
+    assert_int_equal(LINUX_BLKREPORTZONE, 0xc0101282);
+    assert_int_equal(LINUX_BLKFINISHZONE, 0x40101288);
     assert_int_equal(offsetof(struct ublk_params, discard), 40);
     assert_int_equal(offsetof(struct ublk_params, devt), 60);
     assert_int_equal(offsetof(struct ublk_params, zoned), 76);
@@ -116,6 +122,13 @@ static void resolved(void **state)
     blk_close(dev);
 }
 
+#define ZONES(zone, open, active, append)                                                          \
+    {                                                                                              \
+        .size = 8 << 20, .block_size = 512, .zoned = true, .zone_size = (zone), .zone_count = 8,   \
+        .max_open_zones = (open), .max_active_zones = (active), .max_append = (append)             \
+    }
+#define ZONED(zone) ZONES(zone, 4, 5, 1 << 20)
+
 static void odd_devices(void **state)
 {
     (void)state;
@@ -133,7 +146,16 @@ static void odd_devices(void **state)
         {{.size = 1 << 20, .max_queues = 1}, {0}, NULL},
         {{.size = 1 << 20, .block_size = 512, .max_transfer = 512}, {0}, "less than 4096"},
         {{.size = 1 << 20, .max_transfer = 8192}, {0}, NULL},
-        {{.size = 1 << 20, .zoned = true, .zone_size = 4096, .zone_count = 256}, {0}, "zoned"},
+        {ZONED(1 << 20), {0}, NULL},
+        {ZONED(1 << 20), {.mode = UBLK_MODE_USER_COPY}, NULL},
+        {ZONED(1 << 20), {.recovery = UBLK_RECOVERY_QUEUE}, NULL},
+        {ZONED(3 << 20), {0}, "powers of two"},
+        {ZONED(2048), {0}, "powers of two"},
+        {ZONED(16 << 20), {0}, "powers of two"},
+        {ZONED(1 << 20), {.block_size = 4096}, "must stay 512"},
+        {ZONED(1 << 20), {.mode = UBLK_MODE_ZERO_COPY}, "user-copy"},
+        {ZONED(1 << 20), {.unprivileged = true}, "unprivileged devices have none"},
+        {ZONED(1 << 20), {.recovery = UBLK_RECOVERY_REISSUE}, "issued again"},
     };
     for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct ublk_config c = cases[i].config;
@@ -149,6 +171,113 @@ static void odd_devices(void **state)
         }
         blk_close(dev);
     }
+}
+
+static void zones(void **state)
+{
+    (void)state;
+    static const struct {
+        struct blk_info info;
+        const char *text; /* NULL: it may go on */
+    } others[] = {
+        {ZONED(1 << 20), NULL},
+        {ZONES(1 << 20, 0, 0, 1 << 20), NULL},
+        {ZONES(1 << 20, 5, 5, 1 << 20), NULL},
+        {ZONES(1 << 20, 3, 5, 1 << 20), "less open or active"},
+        {ZONES(1 << 20, 4, 4, 1 << 20), "less open or active"},
+        {ZONES(1 << 20, 4, 5, 65536), "smaller zone appends"},
+        {ZONED(2 << 20), "has zones of 2097152"},
+        {{.size = 8 << 20, .block_size = 512}, "is not zoned"},
+    };
+    struct ublk_config c = UBLK_CONFIG_DEFAULT;
+    struct ublk_params p, plain;
+    struct blk_error err;
+    struct blk *dev = open_odd((struct blk_info)ZONED(1 << 20));
+    assert_int_equal(ublk_config_resolve(dev, &c, &err), 0);
+    ublk_params_set(dev, &c, &p);
+    assert_int_equal(p.types, UBLK_PARAM_TYPE_BASIC | UBLK_PARAM_TYPE_ZONED);
+    assert_int_equal(p.basic.chunk_sectors, 2048);
+    assert_int_equal(p.basic.dev_sectors, 16384);
+    assert_int_equal(p.zoned.max_open_zones, 4);
+    assert_int_equal(p.zoned.max_active_zones, 5);
+    assert_int_equal(p.zoned.max_zone_append_sectors, 512); /* as large as a request */
+    blk_close(dev);
+    for (unsigned i = 0; i < sizeof(others) / sizeof(*others); i++) {
+        dev = open_odd(others[i].info);
+        int error = ublk_params_match(dev, &p, &err);
+        if (others[i].text ? error != -EINVAL || !strstr(err.text, others[i].text) : error != 0)
+            fail_msg("device %u: %d, '%s'", i, error, error ? err.text : "");
+        blk_close(dev);
+    }
+
+    /* Limits beyond all zones are none; the kernel wants no more open than active zones. */
+    dev = open_odd((struct blk_info)ZONES(1 << 20, 8, 100, 1 << 20));
+    ublk_params_set(dev, &c, &p);
+    assert_int_equal(p.zoned.max_open_zones, 0);
+    assert_int_equal(p.zoned.max_active_zones, 0);
+    blk_close(dev);
+    dev = open_odd((struct blk_info)ZONES(1 << 20, 7, 5, 1 << 20));
+    ublk_params_set(dev, &c, &p);
+    assert_int_equal(p.zoned.max_open_zones, 5);
+    blk_close(dev);
+
+    dev = test_open("mem:8M");
+    ublk_params_set(dev, &c, &plain);
+    blk_close(dev);
+    dev = open_odd((struct blk_info)ZONED(1 << 20));
+    assert_int_equal(ublk_params_match(dev, &plain, &err), -EINVAL);
+    assert_non_null(strstr(err.text, "what was served was not"));
+    blk_close(dev);
+
+    struct ublksrv_ctrl_dev_info d = {.flags = UBLK_F_USER_COPY | UBLK_F_ZONED};
+    struct ublk_info info;
+    ublk_info_set(&info, &d, &p);
+    assert_true(info.zoned);
+    assert_int_equal(info.zone_size, 1 << 20);
+    assert_int_equal(info.max_open_zones, 5);
+    assert_int_equal(info.max_append, 256 << 10);
+}
+
+/* Reports, from our words to the kernel's, in the same memory. */
+static void reports(void **state)
+{
+    (void)state;
+    enum { N = 50 };
+    static _Alignas(8) char data[N * sizeof(struct linux_zone)];
+    static const uint8_t states[] = {BLK_ZONE_EMPTY, BLK_ZONE_IMPLICIT_OPEN, BLK_ZONE_CLOSED,
+                                     BLK_ZONE_FULL,  BLK_ZONE_READ_ONLY,     BLK_ZONE_OFFLINE};
+    struct ublksrv_io_desc d = {.op_flags = UBLK_IO_OP_REPORT_ZONES, .start_sector = 8192};
+    struct blk_req r;
+    assert_int_equal(ublk_zone_ask(&r, &d, data, sizeof(data)), -EINVAL); /* no zone at all */
+    d.nr_sectors = UINT32_MAX;
+    assert_int_equal(ublk_zone_ask(&r, &d, data, sizeof(data)), 0);
+    assert_int_equal(r.op, BLK_ZONE_REPORT);
+    assert_int_equal(r.offset, 4 << 20);
+    assert_int_equal(r.iov[0].iov_len / sizeof(struct blk_zone), N);
+    struct blk_zone *ours = r.iov[0].iov_base;
+    for (unsigned i = 0; i < N; i++)
+        ours[i] = (struct blk_zone){.start = i * UINT64_C(4096),
+                                    .len = 4096,
+                                    .capacity = 2048,
+                                    .wp = i * UINT64_C(4096) + 1024,
+                                    .state = i ? states[i % 6] : BLK_ZONE_NO_WP};
+    r.count = N;
+    assert_int_equal(ublk_zone_answer(&r), sizeof(data));
+    for (unsigned i = 0; i < N; i++) {
+        struct linux_zone k;
+        memcpy(&k, data + i * sizeof(k), sizeof(k));
+        assert_int_equal(k.start, i * 8);
+        assert_int_equal(k.len, 8);
+        assert_int_equal(k.capacity, 4);
+        assert_int_equal(k.wp, i * 8 + 2);
+        assert_int_equal(k.type, i ? LINUX_ZONE_SEQUENTIAL : LINUX_ZONE_CONVENTIONAL);
+        assert_int_equal(k.cond, i ? states[i % 6] : LINUX_ZONE_NOT_WP);
+        assert_int_equal(k.reset + k.non_seq + k.pad[0] + k.reserved[0], 0);
+    }
+    assert_int_equal(ublk_zone_op(UBLK_IO_OP_ZONE_RESET_ALL), BLK_ZONE_RESET);
+    assert_int_equal(ublk_zone_op(UBLK_IO_OP_ZONE_APPEND), BLK_ZONE_APPEND);
+    assert_int_equal(ublk_zone_op(16), -ENOTSUP);
+    assert_int_equal(ublk_zone_op(4), -ENOTSUP);
 }
 
 static void parameters(void **state)
@@ -364,9 +493,10 @@ static void buffers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(layouts),  cmocka_unit_test(features),    cmocka_unit_test(no_ublk),
-        cmocka_unit_test(resolved), cmocka_unit_test(odd_devices), cmocka_unit_test(parameters),
-        cmocka_unit_test(users),    cmocka_unit_test(shared_ring), cmocka_unit_test(buffers),
+        cmocka_unit_test(layouts),     cmocka_unit_test(features),    cmocka_unit_test(no_ublk),
+        cmocka_unit_test(resolved),    cmocka_unit_test(odd_devices), cmocka_unit_test(parameters),
+        cmocka_unit_test(zones),       cmocka_unit_test(reports),     cmocka_unit_test(users),
+        cmocka_unit_test(shared_ring), cmocka_unit_test(buffers),
     };
     blk_driver_register(&odd);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -159,6 +159,13 @@ enum {
     UBLK_IO_OP_FLUSH = 2,
     UBLK_IO_OP_DISCARD = 3,
     UBLK_IO_OP_WRITE_ZEROES = 5,
+    UBLK_IO_OP_ZONE_OPEN = 10,
+    UBLK_IO_OP_ZONE_CLOSE = 11,
+    UBLK_IO_OP_ZONE_FINISH = 12,
+    UBLK_IO_OP_ZONE_APPEND = 13,
+    UBLK_IO_OP_ZONE_RESET_ALL = 14,
+    UBLK_IO_OP_ZONE_RESET = 15,
+    UBLK_IO_OP_REPORT_ZONES = 18, /* the data are struct linux_zone, see linux/zone_abi.h */
 };
 
 #define UBLK_IO_F_FUA          (1u << 13)
@@ -166,8 +173,8 @@ enum {
 #define UBLK_IO_F_NEED_REG_BUF (1u << 17)
 
 struct ublksrv_io_desc {
-    uint32_t op_flags; /* operation: bits 0 to 7; flags above */
-    uint32_t nr_sectors;
+    uint32_t op_flags;   /* operation: bits 0 to 7; flags above */
+    uint32_t nr_sectors; /* of REPORT_ZONES: how many zones at most */
     uint64_t start_sector;
     uint64_t addr;
 };

@@ -150,6 +150,8 @@ static int resize(struct ublk_control *c, int id, uint64_t size, struct blk_erro
                              "this kernel cannot resize ublk devices; it takes Linux 6.16");
     if (error >= 0)
         error = ublk_control_get_params(c, id, &p);
+    if (error >= 0 && d.flags & UBLK_F_ZONED)
+        return blk_error_set(err, -EINVAL, "device %d is zoned; its size cannot change", id);
     if (error >= 0 && (!size || size % (UINT64_C(1) << (p.basic.logical_bs_shift & 31))))
         return blk_error_set(err, -EINVAL, "the size must be a multiple of the block size");
     if (error >= 0)

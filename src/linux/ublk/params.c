@@ -40,6 +40,31 @@ static int resolve_block(const struct blk_info *i, struct ublk_config *c, struct
     return 0;
 }
 
+static int resolve_zones(const struct blk_info *i, const struct ublk_config *c,
+                         struct blk_error *err)
+{
+    if (!is_pow2(i->zone_size) || i->zone_size < PAGE || i->zone_size / SECTOR > UINT32_MAX ||
+        i->zone_size > i->size)
+        return blk_error_set(err, -EINVAL,
+                             "has zones of %llu bytes; Linux takes powers of two from 4096",
+                             (unsigned long long)i->zone_size);
+    if (c->block_size != max_u64(i->block_size, SECTOR))
+        return blk_error_set(err, -EINVAL, "is zoned: its block size must stay %u", i->block_size);
+    if (i->max_append < c->block_size)
+        return blk_error_set(
+            err, -EINVAL, "has zone appends of at most %u bytes: less than a block", i->max_append);
+    if (c->mode != UBLK_MODE_AUTO && c->mode != UBLK_MODE_USER_COPY)
+        return blk_error_set(err, -EINVAL, "is zoned, which needs the mode user-copy");
+    if (c->unprivileged)
+        return blk_error_set(err, -EINVAL,
+                             "is zoned, which needs user copy; unprivileged devices have none");
+    if (c->recovery == UBLK_RECOVERY_REISSUE)
+        return blk_error_set(err, -EINVAL,
+                             "is zoned: a write that was done cannot be issued again; recover with "
+                             "'queue' or 'fail'");
+    return 0;
+}
+
 int ublk_config_resolve(const struct blk *dev, struct ublk_config *c, struct blk_error *err)
 {
     const struct blk_info *i = blk_info(dev);
@@ -48,7 +73,9 @@ int ublk_config_resolve(const struct blk *dev, struct ublk_config *c, struct blk
     if (error < 0)
         return error;
     if (i->zoned)
-        return blk_error_set(err, -ENOTSUP, "is zoned; zoned devices are not served yet");
+        error = resolve_zones(i, c, err);
+    if (error < 0)
+        return error;
     if (c->queues > UBLK_MAX_QUEUES || c->depth > UBLK_MAX_DEPTH)
         return blk_error_set(err, -EINVAL, "at most %u queues, and depth %u", UBLK_MAX_QUEUES,
                              UBLK_MAX_DEPTH);
@@ -70,6 +97,26 @@ int ublk_config_resolve(const struct blk *dev, struct ublk_config *c, struct blk
     return 0;
 }
 
+/* A limit that no device reaches is none. */
+static uint32_t zone_limit(const struct blk_info *i, uint32_t limit)
+{
+    return limit < i->size / i->zone_size ? limit : 0;
+}
+
+static void set_zones(const struct blk_info *i, const struct ublk_config *c, struct ublk_params *p)
+{
+    uint64_t append = min_u64(min_u64(i->max_append, c->max_io), i->zone_size);
+    uint32_t open = zone_limit(i, i->max_open_zones), active = zone_limit(i, i->max_active_zones);
+    p->types |= UBLK_PARAM_TYPE_ZONED;
+    p->basic.chunk_sectors = (uint32_t)(i->zone_size / SECTOR);
+    p->basic.dev_sectors = round_down(i->size, i->zone_size) / SECTOR;
+    p->zoned.max_open_zones = open;
+    p->zoned.max_active_zones = active;
+    p->zoned.max_zone_append_sectors = (uint32_t)round_down(append, c->block_size) / SECTOR;
+    if (active && open > active)
+        p->zoned.max_open_zones = active;
+}
+
 void ublk_params_set(const struct blk *dev, const struct ublk_config *c, struct ublk_params *p)
 {
     const struct blk_info *i = blk_info(dev);
@@ -86,7 +133,9 @@ void ublk_params_set(const struct blk *dev, const struct ublk_config *c, struct 
     p->basic.io_opt_shift = shift_of(max_u64(min_u64(i->optimal_io, c->max_io), physical));
     p->basic.max_sectors = c->max_io / SECTOR;
     p->basic.dev_sectors = round_down(i->size, block) / SECTOR;
-    if ((i->discard_granularity || i->write_zeroes) && !i->read_only) {
+    if (i->zoned)
+        set_zones(i, c, p);
+    if ((i->discard_granularity || i->write_zeroes) && !i->read_only && !i->zoned) {
         p->types |= UBLK_PARAM_TYPE_DISCARD;
         p->discard.discard_granularity =
             (uint32_t)max_u64(is_pow2(i->discard_granularity) ? i->discard_granularity : 0, block);
@@ -98,6 +147,29 @@ void ublk_params_set(const struct blk *dev, const struct ublk_config *c, struct 
         p->types |= UBLK_PARAM_TYPE_DMA_ALIGN; /* the device sees the application's own memory */
         p->dma.alignment = i->buf_align - 1;
     }
+}
+
+/* Whether what was promised by a limit, or by none (0), is not more than there is. */
+static bool is_within(uint32_t promised, uint32_t there)
+{
+    return !there || (promised && promised <= there);
+}
+
+static int match_zones(const struct blk_info *i, const struct ublk_params *p, struct blk_error *err)
+{
+    uint64_t zone_size = (uint64_t)p->basic.chunk_sectors * SECTOR;
+    if (!i->zoned)
+        return blk_error_set(err, -EINVAL, "is not zoned; what was served was");
+    if (i->zone_size != zone_size)
+        return blk_error_set(err, -EINVAL, "has zones of %llu bytes; what was served, %llu",
+                             (unsigned long long)i->zone_size, (unsigned long long)zone_size);
+    if (!is_within(p->zoned.max_open_zones, zone_limit(i, i->max_open_zones)) ||
+        !is_within(p->zoned.max_active_zones, zone_limit(i, i->max_active_zones)) ||
+        p->zoned.max_zone_append_sectors > i->max_append / SECTOR)
+        return blk_error_set(err, -EINVAL,
+                             "has less open or active zones, or smaller zone appends, "
+                             "than what was served");
+    return 0;
 }
 
 int ublk_params_match(const struct blk *dev, const struct ublk_params *p, struct blk_error *err)
@@ -112,6 +184,10 @@ int ublk_params_match(const struct blk *dev, const struct ublk_params *p, struct
                              i->block_size, (unsigned)block);
     if (i->read_only && !(p->basic.attrs & UBLK_ATTR_READ_ONLY))
         return blk_error_set(err, -EINVAL, "is read-only; what was served could be written");
+    if (p->types & UBLK_PARAM_TYPE_ZONED)
+        return match_zones(i, p, err);
+    if (i->zoned)
+        return blk_error_set(err, -EINVAL, "is zoned; what was served was not");
     return 0;
 }
 
@@ -190,6 +266,13 @@ void ublk_info_set(struct ublk_info *info, const struct ublksrv_ctrl_dev_info *d
     info->read_only = p->basic.attrs & UBLK_ATTR_READ_ONLY;
     info->volatile_cache = p->basic.attrs & UBLK_ATTR_VOLATILE_CACHE;
     info->rotational = p->basic.attrs & UBLK_ATTR_ROTATIONAL;
+    if (p->types & UBLK_PARAM_TYPE_ZONED) {
+        info->zoned = true;
+        info->zone_size = (uint64_t)p->basic.chunk_sectors * SECTOR;
+        info->max_open_zones = p->zoned.max_open_zones;
+        info->max_active_zones = p->zoned.max_active_zones;
+        info->max_append = p->zoned.max_zone_append_sectors * SECTOR;
+    }
     if (p->types & UBLK_PARAM_TYPE_DISCARD) {
         info->write_zeroes = p->discard.max_write_zeroes_sectors;
         if (p->discard.max_discard_sectors)

@@ -16,6 +16,7 @@
 
 #include "base/platform.h"
 #include "base/util.h"
+#include "linux/ublk/zone.h"
 #include <ashlar/blk_driver.h>
 
 enum {
@@ -56,7 +57,8 @@ static struct ublksrv_io_cmd *put_command(struct ublk_queue *q, uint32_t command
 }
 
 /* Give a tag to the kernel. */
-static void put_io(struct ublk_queue *q, uint32_t command, unsigned tag, int result)
+static struct ublksrv_io_cmd *put_io(struct ublk_queue *q, uint32_t command, unsigned tag,
+                                     int result)
 {
     enum ublk_mode mode = q->shared->mode;
     struct ublksrv_io_cmd *cmd = put_command(q, command, KIND_IO, tag);
@@ -64,6 +66,7 @@ static void put_io(struct ublk_queue *q, uint32_t command, unsigned tag, int res
     if (mode == UBLK_MODE_COPY || mode == UBLK_MODE_GET_DATA)
         cmd->addr = (uintptr_t)q->slots[tag].data;
     q->commands++;
+    return cmd;
 }
 
 static void put_register(struct ublk_queue *q, uint32_t command, unsigned tag)
@@ -104,7 +107,8 @@ static off_t data_offset(const struct ublk_queue *q, unsigned tag)
 static int copy_data(const struct ublk_queue *q, unsigned tag, size_t len)
 {
     const struct ublk_slot *s = &q->slots[tag];
-    bool write = s->req.op == BLK_WRITE; /* the application's, so we read */
+    /* What the application writes we read. */
+    bool write = s->req.op == BLK_WRITE || s->req.op == BLK_ZONE_APPEND;
     for (size_t done = 0; done < len;) {
         off_t at = data_offset(q, tag) + (off_t)done;
         ssize_t n = write ? pread(q->shared->char_fd, s->data + done, len - done, at)
@@ -132,8 +136,14 @@ static int to_op(unsigned op)
     case UBLK_IO_OP_WRITE_ZEROES:
         return BLK_WRITE_ZEROES;
     default:
-        return -ENOTSUP;
+        return ublk_zone_op(op);
     }
+}
+
+/* Requests that have data of the length of their range. */
+static bool has_data(int op)
+{
+    return op == BLK_READ || op == BLK_WRITE || op == BLK_ZONE_APPEND;
 }
 
 /* The thread that stops the device looks at the counts. */
@@ -155,20 +165,25 @@ static int make_request(struct ublk_queue *q, unsigned tag)
     s->req.op = BLK_FLUSH; /* until it is known: no data */
     if (op < 0)
         return op;
-    bool data = op == BLK_READ || op == BLK_WRITE;
+    bool data = has_data(op);
     if (data && len > q->shared->max_io)
         return -EINVAL;
     if (op == BLK_FLUSH)
         blk_req_init(&s->req, BLK_FLUSH, 0, 0);
     else if (data)
         blk_req_data(&s->req, (enum blk_op)op, d->start_sector << SECTOR_SHIFT, s->data, len);
+    else if (op == BLK_ZONE_REPORT)
+        return ublk_zone_ask(&s->req, d, s->data, q->shared->max_io);
     else
         blk_req_init(&s->req, (enum blk_op)op, d->start_sector << SECTOR_SHIFT, len);
-    if (flags & UBLK_IO_F_FUA && (op == BLK_WRITE || op == BLK_WRITE_ZEROES))
+    if ((flags & 0xff) == UBLK_IO_OP_ZONE_RESET_ALL)
+        s->req.flags |= BLK_ZONE_ALL;
+    if (flags & UBLK_IO_F_FUA &&
+        (op == BLK_WRITE || op == BLK_WRITE_ZEROES || op == BLK_ZONE_APPEND))
         s->req.flags |= BLK_FUA;
     if (flags & UBLK_IO_F_NOUNMAP && op == BLK_WRITE_ZEROES)
         s->req.flags |= BLK_NO_UNMAP;
-    if (op == BLK_WRITE && q->shared->mode == UBLK_MODE_USER_COPY)
+    if (data && op != BLK_READ && q->shared->mode == UBLK_MODE_USER_COPY)
         return copy_data(q, tag, len);
     if (data && q->shared->mode == UBLK_MODE_ZERO_COPY &&
         (!q->shared->auto_register || flags & UBLK_IO_F_NEED_REG_BUF)) {
@@ -182,15 +197,22 @@ static int make_request(struct ublk_queue *q, unsigned tag)
 static void commit(struct ublk_queue *q, struct ublk_slot *s, int result)
 {
     unsigned tag = (unsigned)(s - q->slots);
-    bool data = s->req.op == BLK_READ || s->req.op == BLK_WRITE;
+    int value = has_data(s->req.op) ? (int)s->req.len : 0;
     if (result == 0 && s->req.op == BLK_READ && q->shared->mode == UBLK_MODE_USER_COPY)
         result = copy_data(q, tag, s->req.len);
+    if (result == 0 && s->req.op == BLK_ZONE_REPORT) {
+        result = copy_data(q, tag, ublk_zone_answer(&s->req));
+        value = (int)q->shared->max_io; /* all of it, which is less; else the kernel asks again */
+    }
     if (result == -EAGAIN)
         result = -EIO; /* to the kernel it means that waiting was not allowed */
     if (s->registered)
         put_register(q, UBLK_U_IO_UNREGISTER_IO_BUF, tag);
     count_pending(q, s->epoch, -1);
-    put_io(q, UBLK_U_IO_COMMIT_AND_FETCH_REQ, tag, result == 0 && data ? (int)s->req.len : result);
+    struct ublksrv_io_cmd *cmd =
+        put_io(q, UBLK_U_IO_COMMIT_AND_FETCH_REQ, tag, result == 0 ? value : result);
+    if (s->req.op == BLK_ZONE_APPEND && result == 0)
+        cmd->addr = s->req.offset >> SECTOR_SHIFT;
 }
 
 /* Give what arrived to the device, as far as its queue has room. */

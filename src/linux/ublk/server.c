@@ -58,6 +58,11 @@ static int choose_mode(struct ublk *u, struct blk *dev, struct ublk_config *c,
     uint64_t offered = u->control.features;
     bool unprivileged = c->unprivileged;
     bool possible = offered & UBLK_F_SUPPORT_ZERO_COPY && !unprivileged;
+    if (blk_info(dev)->zoned && !(offered & UBLK_F_ZONED))
+        return blk_error_set(err, -EOPNOTSUPP,
+                             "is zoned; this kernel has no zoned ublk devices (Linux 6.6)");
+    if (blk_info(dev)->zoned)
+        c->mode = UBLK_MODE_USER_COPY; /* all that the kernel takes */
     if (c->mode == UBLK_MODE_AUTO)
         c->mode = possible && offered & UBLK_F_AUTO_BUF_REG && ublk_queue_zero_copy(dev)
                       ? UBLK_MODE_ZERO_COPY
@@ -90,11 +95,12 @@ static int add_error(const struct ublk_config *c, int error, struct blk_error *e
     return blk_error_set(err, error, "the kernel does not make the device: %s", strerror(-error));
 }
 
-static int add_device(struct ublk *u, const struct ublk_config *c, struct blk_error *err)
+static int add_device(struct ublk *u, const struct blk *dev, const struct ublk_config *c,
+                      struct blk_error *err)
 {
-    uint64_t wanted = ublk_mode_flags(c->mode, u->control.features) |
-                      ublk_recovery_flags(c->recovery) |
-                      (c->unprivileged ? UBLK_F_UNPRIVILEGED_DEV : 0);
+    uint64_t wanted =
+        ublk_mode_flags(c->mode, u->control.features) | ublk_recovery_flags(c->recovery) |
+        (c->unprivileged ? UBLK_F_UNPRIVILEGED_DEV : 0) | (blk_info(dev)->zoned ? UBLK_F_ZONED : 0);
     struct ublksrv_ctrl_dev_info info = {
         .dev_id = (uint32_t)c->id,
         .nr_hw_queues = (uint16_t)c->queues,
@@ -330,7 +336,7 @@ static int start(struct ublk *u, struct blk *dev, struct ublk_config *c, struct 
     if (error == 0)
         error = check_memory(c, err);
     if (error == 0)
-        error = add_device(u, c, err);
+        error = add_device(u, dev, c, err);
     if (error < 0)
         return error;
     set_shared(u, dev, c->mode, u->control.features);
