@@ -715,15 +715,16 @@ static void test_comparisons(void **state)
         const unsigned op = ops[i % ARRAY_SIZE(ops)], form = i / 11 % FORMS;
         const unsigned class = i / (11 * FORMS) % 2 ? BPF_JMP : BPF_JMP32;
         struct program p = {.count = 0};
-        for (unsigned v = 0; v < ARRAY_SIZE(values); v++) { /* r0: a bit for each */
-            add(&p, BPF_ALU64 | BPF_LSH | BPF_K, 0, 0, 0, 1);
+        for (unsigned v = 0; v < ARRAY_SIZE(values); v++) {
+            add(&p, BPF_ALU64 | BPF_LSH | BPF_K, 0, 0, 0, 2);
             add_number(&p, 2, values[v]);
             add(&p, BPF_STX | BPF_MEM | BPF_DW, BPF_FP, 2, -8, 0);
             add_operand(&p, form);
             if (v & 1) /* what was loaded is not there any more */
                 add(&p, BPF_ST | BPF_MEM | BPF_DW, BPF_FP, 0, -8, 5);
             add(&p, class | op | BPF_K, 3, 0, 1, immediates[i / (22 * FORMS)]);
-            add(&p, BPF_ALU64 | BPF_OR | BPF_K, 0, 0, 0, 1);
+            add(&p, BPF_ALU64 | (v & 2 ? BPF_OR : BPF_MUL) | BPF_K, 0, 0, 0, 9);
+            add(&p, BPF_ALU64 | BPF_ADD | BPF_K, 0, 0, 0, 2);
         }
         add(&p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
         check_program(&p, true, BPF_UNLIMITED);
