@@ -181,7 +181,8 @@ enum bpf_engine {
 struct bpf_options {
     enum bpf_verify verify;
     enum bpf_engine engine;
-    const char *function;  /* where it starts; NULL: main, or the only one with global binding */
+    const char *function;  /* where it starts; NULL: main, or the only one with global binding, or
+                              the only one */
     uint64_t verify_limit; /* instructions that the verifier looks at before it gives up; 0: a
                               million */
 };

@@ -22,18 +22,35 @@ struct machine {
     struct frame frames[BPF_MAX_DEPTH];
 };
 
+/* What accesses are held against, at hand. */
+struct bounds {
+    uintptr_t base; /* where address 0 would be */
+    uint64_t write_start;
+    uint64_t readable, writable; /* bytes from BPF_ADDRESS, and from write_start */
+};
+
+static struct bounds bounds_of(const struct bpf_vm *vm)
+{
+    const struct bpf_layout *l = &vm->prog->layout;
+    return (struct bounds){.base = (uintptr_t)vm->memory - (uintptr_t)BPF_ADDRESS,
+                           .write_start = l->write_start,
+                           .readable = l->end - BPF_ADDRESS,
+                           .writable = l->end - l->write_start};
+}
+
 /* Where an access of the program goes in the process; 0 if it may not. */
 static inline __attribute__((always_inline)) uintptr_t reach(struct bpf_vm *vm,
+                                                             const struct bounds *b,
                                                              enum bpf_check check, uint64_t address,
                                                              unsigned size, bool write)
 {
-    const struct bpf_layout *l = &vm->prog->layout;
-    const uint64_t start = write ? l->write_start : BPF_ADDRESS;
+    const uint64_t start = write ? b->write_start : BPF_ADDRESS;
+    const uint64_t room = write ? b->writable : b->readable;
     if (check == BPF_CHECK_STRICT)
         return (uintptr_t)bpf_vm_memory(vm, address, size, write);
-    if (check == BPF_CHECK_ARENA && address - start > l->end - start - size)
+    if (check == BPF_CHECK_ARENA && address - start > room - size)
         return 0;
-    return (uintptr_t)vm->memory + (address - BPF_ADDRESS);
+    return b->base + (uintptr_t)address;
 }
 
 /* ---- calls ------------------------------------------------------------------------------ */
@@ -212,7 +229,8 @@ static void machine_init(struct machine *m, struct bpf_vm *vm, enum bpf_check ch
     FORM(name##32_X, 32, SRC, if (expression) JUMP)
 
 #define REACH(reg, size, write)                                                                    \
-    const uintptr_t p = reach(vm, CHECK, (reg) + (uint64_t)(int64_t)op->offset, size, write);      \
+    const uintptr_t p =                                                                            \
+        reach(vm, &bounds, CHECK, (reg) + (uint64_t)(int64_t)op->offset, size, write);             \
     if (CHECK != BPF_CHECK_NONE && __builtin_expect(!p, 0))                                        \
     FAIL(-EFAULT)
 #define LOAD(name, type, wide)                                                                     \

@@ -31,6 +31,7 @@ __attribute__((no_sanitize("undefined"))) static int LOOP(struct bpf_vm *vm, enu
     /* clang-format on */
     const struct bpf_prog *prog = vm->prog;
     const struct bpf_op *op = prog->ops + prog->entry;
+    const struct bounds bounds = bounds_of(vm);
     struct machine m;
     uint64_t *const r = m.r;
     int error = 0;

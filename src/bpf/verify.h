@@ -68,6 +68,8 @@ struct value {
     uint32_t id;         /* POINTER: which object; 0: all of the span or frame. FUNCTION: its first
                             instruction. STALE: the helper call that moved it */
     uint64_t size;       /* POINTER: bytes of the object */
+    uint32_t below;      /* SCALAR: it is less than this symbol, both unsigned; 0: of none */
+    uint32_t one_below;  /* SCALAR: it is this symbol minus 1, modulo 2^64 */
     struct scalar range; /* SCALAR: itself; POINTER: the offset from the start of the object */
     struct form form;    /* of the same */
 };
@@ -281,7 +283,7 @@ enum place_class { PLACE_SAME, PLACE_STEP, PLACE_FREE, PLACE_GONE };
 struct place {
     uint8_t class;
     uint8_t grown;
-    bool shares;     /* FREE: its form has the symbol of another place */
+    bool shares;         /* FREE: its form has the symbol of another place */
     bool seen;           /* FREE: it has bounds already */
     int64_t step;        /* STEP */
     uint32_t symbol;     /* FREE */

@@ -99,10 +99,28 @@ static bool sum_form(struct verifier *v, struct state *s, struct value *a, struc
            form_add(&fa, &fb, sign, out);
 }
 
+static bool divides(const struct form *form, int64_t by, struct form *out)
+{
+    *out = *form;
+    out->base /= by;
+    if (form->base % by)
+        return false;
+    for (unsigned i = 0; i < form->count; i++) {
+        if (form->terms[i].factor % by)
+            return false;
+        out->terms[i].factor /= by;
+    }
+    return true;
+}
+
 /* a / by rounded down, a not negative, with the form of a known. */
 static void divided(struct verifier *v, struct state *s, const struct value *a, int64_t by,
                     struct value *out)
 {
+    if (divides(&a->form, by, &out->form)) {
+        out->formed = true;
+        return;
+    }
     relate(v, s, out, &a->form, by, (struct interval){0, by - 1});
     if (by > 1 && value_range(s, a).all.smin > 0 && out->formed)
         relate(v, s, out, &a->form, 1, (struct interval){1, INT64_MAX});
@@ -117,8 +135,18 @@ static void masked(struct verifier *v, struct state *s, const struct value *a,
         out->formed = true;
         return;
     }
-    int64_t most = ~mask <= INT64_MAX ? (int64_t)~mask : INT64_MAX;
-    relate(v, s, out, &a->form, 1, (struct interval){0, most});
+    uint64_t lost = (ra->bits.value | ra->bits.mask) & ~mask;
+    unsigned low = 64u - (unsigned)__builtin_clzll(lost);
+    struct tnum rest = tnum_low(out->range.bits, low);
+    if (low < 62 && !rest.value && !rest.mask) { /* rounded down */
+        struct scalar shift = scalar_const(low);
+        struct value quotient = value_scalar(scalar_alu(BPF_RSH, false, false, ra, &shift));
+        divided(v, s, a, INT64_C(1) << low, &quotient);
+        out->formed = quotient.formed && form_scale(&quotient.form, INT64_C(1) << low, &out->form);
+        return;
+    }
+    relate(v, s, out, &a->form, 1,
+           (struct interval){0, lost <= INT64_MAX ? (int64_t)lost : INT64_MAX});
 }
 
 /* a % b, both not negative. */
@@ -212,6 +240,35 @@ static void result_form(struct verifier *v, struct state *s, unsigned op, bool i
         out->formed = out->shifted = false;
 }
 
+/* The symbol that a value is; 0: it is none. */
+static uint32_t plain_symbol(const struct value *a)
+{
+    bool plain = has_form(a) && !a->form.base && a->form.count == 1 && a->form.terms[0].factor == 1;
+    return plain ? a->form.terms[0].symbol : 0;
+}
+
+/* What is less than an operand also where that is no signed number: so loops that halve a number,
+ * or take its bits away, are seen to end. */
+static void unsigned_order(struct state *s, unsigned op, const struct value *a,
+                           const struct value *b, struct value *out)
+{
+    struct scalar ra = value_range(s, a), rb = value_range(s, b);
+    uint32_t left = plain_symbol(a), right = plain_symbol(b);
+    uint64_t by = scalar_is_const(&rb) ? rb.all.umin : 0;
+    if (op == BPF_ADD && by == UINT64_MAX)
+        out->one_below = left;
+    else if (op == BPF_SUB && by == 1)
+        out->one_below = left;
+    else if (op == BPF_MOD && rb.all.umin)
+        out->below = right;
+    else if (op == BPF_AND && right && right == a->one_below && rb.all.umin)
+        out->below = right;
+    else if (op == BPF_AND && left && left == b->one_below && ra.all.umin)
+        out->below = left;
+    else if (ra.all.umin && ((op == BPF_RSH && by > 0 && by < 64) || (op == BPF_DIV && by > 1)))
+        out->below = left;
+}
+
 /* (x << 32) >> 32, as code without 32-bit instructions has it: x, if it fits. */
 static bool unshift(struct state *s, bool is_signed, const struct value *a, struct value *out)
 {
@@ -253,6 +310,8 @@ static struct value compute(struct verifier *v, struct state *s, unsigned op, bo
         rb.all.umin == 32 && unshift(s, op == BPF_ARSH, a, &out))
         return out;
     result_form(v, s, op, is_signed, a, b, &out);
+    if (!is_signed)
+        unsigned_order(s, op, a, b, &out);
     out.range = value_range(s, &out); /* what its form tells */
     return out;
 }

@@ -185,8 +185,8 @@ static struct interval by_fact(const struct state *s, const struct form *form,
             }
             int64_t factor = have / use;
             struct form scaled, rest;
-            if (factor == INT64_MIN || !form_scale(form, by, &scaled) ||
-                !form_add(&scaled, &fact->form, -factor, &rest))
+            if (factor == INT64_MIN || (by != 1 && !form_scale(form, by, &scaled)) ||
+                !form_add(by == 1 ? form : &scaled, &fact->form, -factor, &rest))
                 continue;
             struct interval others =
                 depth ? query(s, &rest, depth - 1) : sum_bounds(s, &rest, MAX_TERMS);
@@ -204,7 +204,7 @@ static struct interval by_fact(const struct state *s, const struct form *form,
 static struct interval query(const struct state *s, const struct form *form, unsigned depth)
 {
     struct interval best = sum_bounds(s, form, MAX_TERMS);
-    if (!form->count)
+    if (form->count < 2) /* facts have told their symbols: narrow_all() */
         return best;
     for (unsigned i = 0; i < s->fact_count; i++)
         best = interval_meet(best, by_fact(s, form, &s->facts[i], depth));

@@ -23,10 +23,9 @@
 #include "base/util.h"
 #include "bpf/verify.h"
 
-#define MAX_PASSES   64
-#define EXACT_QUICK  2048 /* instructions */
-#define EXACT_LONG   100000
-#define EXACT_ROUNDS 1024
+#define MAX_PASSES  64
+#define EXACT_QUICK 512 /* instructions */
+#define EXACT_LONG  100000
 
 /* ---- attempts ---------------------------------------------------------------------------- */
 
@@ -89,6 +88,10 @@ static void start_pass(struct verifier *v, struct attempt *a)
     s->begins = true;
     s->iterations = 0;
     a->queue = s;
+    if (v->log && v->log->verbose && a->mode == ATTEMPT_INDUCT)
+        bpf_log_add(v->log, "loop at %u, pass %u\n", v->flow.loops[a->loop].head, a->pass + 1);
+    else if (v->log && v->log->verbose)
+        bpf_log_add(v->log, "loop at %u, exactly\n", v->flow.loops[a->loop].head);
 }
 
 static void set_head(struct verifier *v, struct attempt *a, struct state *head)
@@ -449,6 +452,7 @@ static void guess_place(struct guess *g, unsigned place)
     struct value *out = state_place(g->out, place), entry;
     if (!out)
         return;
+    out->below = out->one_below = 0;
     entry = *out;
     if (p->class == PLACE_GONE) {
         *out = (struct value){0};
@@ -872,6 +876,30 @@ static bool rank_by(struct attempt *a, unsigned place, int64_t sign)
     return strict;
 }
 
+/* The same for unsigned numbers that are less than they were. */
+static bool rank_unsigned(struct attempt *a, unsigned place)
+{
+    struct form c1, c2;
+    const struct form *head = place_form(a->head, place, &c1);
+    uint32_t symbol = a->places[place].symbol;
+    bool strict = false;
+    if (!head || a->places[place].class != PLACE_FREE || a->places[place].shares)
+        return false;
+    for (int round = 0; round < 2; round++)
+        for (struct state *b = a->backs; b; b = b->next) {
+            if (b->progress >> a->level & 1)
+                continue;
+            const struct form *back = place_form(b, place, &c2);
+            bool less = state_place(b, place)->below == symbol;
+            if (!less && (!back || !form_equal(back, head)))
+                return false;
+            strict |= less;
+            if (round && less)
+                b->progress |= 1u << a->level;
+        }
+    return strict;
+}
+
 static bool loop_ends(struct attempt *a)
 {
     bool more = true;
@@ -885,7 +913,8 @@ static bool loop_ends(struct attempt *a)
             return true;
         more = false;
         for (unsigned place = 0; place < a->place_count && !more; place++)
-            more = state_place(a->head, place) && (rank_by(a, place, 1) || rank_by(a, place, -1));
+            more = state_place(a->head, place) &&
+                   (rank_by(a, place, 1) || rank_by(a, place, -1) || rank_unsigned(a, place));
     }
     return false;
 }

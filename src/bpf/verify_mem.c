@@ -30,17 +30,19 @@ static bool out_of_bounds(struct verifier *v, struct state *s, const struct valu
         fp = BPF_FRAME_SIZE; /* as programs count: from its end */
     if (min < -(INT64_C(1) << 40) || max > INT64_C(1) << 40)
         return verify_doubt(v, s,
-                            "%s: %llu bytes of %s (%llu bytes), but how far from its start is "
+                            "%s: %llu byte%s of %s (%llu bytes), but how far from its start is "
                             "not bounded",
-                            who, (unsigned long long)size, object,
+                            who, (unsigned long long)size, size == 1 ? "" : "s", object,
                             (unsigned long long)pointer->size);
     if (min == max)
-        return verify_doubt(v, s, "%s: %llu bytes at offset %lld of %s, which has %llu", who,
-                            (unsigned long long)size, (long long)(min + offset - fp), object,
+        return verify_doubt(v, s, "%s: %llu byte%s at offset %lld of %s, which has %llu", who,
+                            (unsigned long long)size, size == 1 ? "" : "s",
+                            (long long)(min + offset - fp), object,
                             (unsigned long long)pointer->size);
-    return verify_doubt(v, s, "%s: %llu bytes at an offset from %lld to %lld of %s, which has %llu",
-                        who, (unsigned long long)size, (long long)(min + offset - fp),
-                        (long long)(max + offset - fp), object, (unsigned long long)pointer->size);
+    return verify_doubt(
+        v, s, "%s: %llu byte%s at an offset from %lld to %lld of %s, which has %llu", who,
+        (unsigned long long)size, size == 1 ? "" : "s", (long long)(min + offset - fp),
+        (long long)(max + offset - fp), object, (unsigned long long)pointer->size);
 }
 
 static bool aligned(struct state *s, const struct value *pointer, int64_t offset, uint64_t size)

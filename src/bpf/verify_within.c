@@ -129,6 +129,9 @@ static bool value_within(struct compare *c, const struct value *new, const struc
         (new->span != old->span || new->frame != old->frame || new->size != old->size ||
          (new->nullable && !old->nullable) || !objects_match(c, new, old)))
         return false;
+    if ((old->below && old->below != new->below) ||
+        (old->one_below && old->one_below != new->one_below))
+        return false;
     struct scalar range = value_range(c->new, new);
     return scalar_within(&range, &old->range) && numbers_match(c, new, old);
 }
@@ -310,6 +313,8 @@ static void join_value(struct join *j, struct value *a, struct value *b, struct 
     struct form fa, fb;
     joined.range = scalar_union(&ra, &rb);
     joined.shifted = joined.formed = false;
+    joined.below = a->below == b->below ? a->below : 0;
+    joined.one_below = a->one_below == b->one_below ? a->one_below : 0;
     if (value_form(j->v, j->a, a, &fa) && value_form(j->v, j->b, b, &fb) &&
         !scalar_is_const(&joined.range)) {
         joined.form = fa;

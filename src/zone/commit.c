@@ -96,7 +96,8 @@ static void copy_zone(struct zns_zone *zone, const struct zns *z, unsigned index
     if (!zone->resetting) {
         e.state = (uint8_t)zone->state;
         e.wp = zone->wp;
-        put_holes(z, zone, h);
+        if (zone->state != BLK_ZONE_OFFLINE)
+            put_holes(z, zone, h);
         if (zns_is_open(zone->state) || zone->state == BLK_ZONE_CLOSED)
             cut_last_hole(z, &e, h);
         *flush |= zone->unflushed;

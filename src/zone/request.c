@@ -197,20 +197,22 @@ static void status(struct zns *z, struct blk_req *r)
 
 /* ---- operations on zones ----------------------------------------------------------------- */
 
-/* 1: it waits for a commit; 0 or an error: it is complete. */
-static int finish(struct zns *z, const struct blk_req *r)
+/* 1: it waits for a commit; 0 or an error: it is complete. Of several zones the error of one is
+ * told when the others are durable. */
+static int finish(struct zns *z, struct zns_slot *s, const struct blk_req *r)
 {
-    int error = r->flags & BLK_ZONE_ALL ? zns_finish_all(z)
-                                        : zns_zone_finish(z, &z->zone[zns_index(z, r->offset)]);
-    /* Of several the error of one is told at once; the others become durable with what follows. */
-    return error < 0 ? error : 1;
+    if (!(r->flags & BLK_ZONE_ALL)) {
+        int error = zns_zone_finish(z, &z->zone[zns_index(z, r->offset)]);
+        return error < 0 ? error : 1;
+    }
+    s->result = zns_finish_all(z);
+    return 1;
 }
 
 static int reset(struct zns *z, struct zns_slot *s, const struct blk_req *r)
 {
     bool all = r->flags & BLK_ZONE_ALL, any = false;
     s->kind = ZNS_RESET;
-    s->result = 0;
     s->cursor = all ? z->g.conventional : zns_index(z, r->offset);
     s->limit = all ? z->g.zone_count : s->cursor + 1;
     for (uint32_t i = s->cursor; i < s->limit; i++) {
@@ -235,7 +237,7 @@ static int begin_zone(struct zns *z, struct zns_slot *s, const struct blk_req *r
     case BLK_ZONE_CLOSE:
         return all ? zns_close_all(z) : zns_zone_close(z, zone);
     case BLK_ZONE_FINISH:
-        return finish(z, r);
+        return finish(z, s, r);
     default:
         return reset(z, s, r);
     }
@@ -254,15 +256,14 @@ static void advance_reset(struct blk_queue *queue, struct blk_req *r, int error)
         base_mutex_unlock(&zone->lock);
         if (!mine)
             continue;
-        if (error == 0 && z->discard && s->op != BLK_DISCARD && zone->wp) {
-            s->op = r->op = BLK_DISCARD;
+        if (error == 0 && z->discard && zone->wp) {
+            r->op = BLK_DISCARD;
             r->flags = 0;
             r->offset = z->g.data_start + (uint64_t)s->cursor * z->g.zone_size;
             r->len = zone->wp;
             forward(queue, r);
             return;
         }
-        s->op = BLK_ZONE_RESET;
         zns_reset_end(z, zone, error == 0);
     }
     blk_complete(queue, r, error < 0 ? error : s->result);
@@ -273,12 +274,11 @@ static void discarded(struct blk_queue *queue, struct blk_req *r)
 {
     struct zns *z = queue->dev->priv;
     struct zns_slot *s = blk_slot(queue, r);
-    r->op = BLK_ZONE_RESET;
+    r->op = s->op;
     r->flags = s->flags;
     r->offset = s->offset;
     r->len = s->request_len;
     zns_reset_end(z, &z->zone[s->cursor++], true);
-    s->op = BLK_ZONE_RESET;
     advance_reset(queue, r, 0);
 }
 
@@ -295,6 +295,7 @@ static int begin(struct blk_queue *queue, struct blk_req *r)
     s->flags = r->flags;
     s->offset = r->offset;
     s->request_len = r->len;
+    s->result = 0;
     switch (r->op) {
     case BLK_READ:
         result = begin_read(z, s, r);
@@ -412,7 +413,7 @@ static void take_committed(struct blk_queue *queue)
         } else if (s->kind == ZNS_RESET) {
             advance_reset(queue, r, s->waiter.result);
         } else {
-            blk_complete(queue, r, s->waiter.result);
+            blk_complete(queue, r, s->waiter.result < 0 ? s->waiter.result : s->result);
         }
         r = next;
     }

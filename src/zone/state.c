@@ -154,8 +154,19 @@ static bool make_room(struct zns_zone *zone)
     return true;
 }
 
+/* Under zns.lock, as all that changes holes: does the page of this zone's group have room for one
+ * more? A quarter is left to writes in flight. */
+static bool page_has_room(const struct zns *z, const struct zns_zone *zone)
+{
+    uint32_t first = (uint32_t)(zone - z->zone) / ZNS_GROUP * ZNS_GROUP;
+    unsigned holes = 0;
+    for (uint32_t i = first; i < first + ZNS_GROUP && i < z->g.zone_count; i++)
+        holes += z->zone[i].hole_count;
+    return holes < ZNS_PAGE_HOLES / 4 * 3;
+}
+
 /* Keep the holes in order, and join those that touch. */
-static bool add_hole(struct zns_zone *zone, struct zns_hole new)
+static bool add_hole(const struct zns *z, struct zns_zone *zone, struct zns_hole new)
 {
     unsigned at = 0;
     while (at < zone->hole_count && zone->hole[at].start < new.start)
@@ -173,7 +184,7 @@ static bool add_hole(struct zns_zone *zone, struct zns_hole new)
     } else if (joins_after) {
         *after = (struct zns_hole){new.start, new.len + after->len};
     } else {
-        if (zone->hole_count >= 2 * ZNS_HOLES_MAX || !make_room(zone))
+        if (++zone->failed > 2 * ZNS_HOLES_MAX || !page_has_room(z, zone) || !make_room(zone))
             return false;
         memmove(zone->hole + at + 1, zone->hole + at,
                 (zone->hole_count - at) * sizeof(*zone->hole));
@@ -207,11 +218,14 @@ static void fail_write(struct zns *z, struct zns_zone *zone, const struct zns_sl
     }
     struct zns_hole hole = {(uint32_t)(slot->start >> z->block_shift),
                             (uint32_t)(slot->len >> z->block_shift)};
-    bool noted = add_hole(zone, hole);
-    if (!noted)
+    if (zone->state == BLK_ZONE_OFFLINE)
+        return;
+    if (!add_hole(z, zone, hole)) {
+        zone->hole_count = 0; /* nothing of it can be read any more */
         set_state(z, zone, BLK_ZONE_OFFLINE);
-    else if (zone->hole_count >= ZNS_HOLES_MAX && zone->state != BLK_ZONE_OFFLINE)
+    } else if (zone->failed >= ZNS_HOLES_MAX && is_active(zone->state)) {
         set_state(z, zone, BLK_ZONE_READ_ONLY);
+    }
 }
 
 void zns_write_end(struct zns *z, struct zns_slot *slot, int result, bool durable)
@@ -370,7 +384,7 @@ void zns_reset_end(struct zns *z, struct zns_zone *zone, bool happened)
     zone->resetting = NULL;
     if (happened) {
         __atomic_store_n(&zone->wp, 0, __ATOMIC_RELEASE);
-        zone->hole_count = 0;
+        zone->hole_count = zone->failed = 0;
         zone->unflushed = false;
         set_state(z, zone, BLK_ZONE_EMPTY);
     }

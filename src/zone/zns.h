@@ -20,7 +20,7 @@
 #include "base/platform.h"
 #include "zone/format.h"
 
-#define ZNS_HOLES_MAX    8     /* failed writes of a zone, more or less: then it is read-only */
+#define ZNS_HOLES_MAX    8     /* of failed writes in a zone: then it is read-only */
 #define ZNS_COMMIT_PAGES 32    /* pages written at once */
 #define ZNS_RETRY_NS     20000 /* how soon a queue looks whether a commit is done */
 
@@ -32,6 +32,7 @@ struct zns_zone {
     enum blk_zone_state state; /* changed under zns.lock too */
     bool special;              /* has holes, or is offline; as wp */
     bool unflushed;            /* data that completed since the last flush of a commit */
+    uint16_t failed;           /* holes of writes that failed, since it was opened or reset */
     uint16_t hole_count;
     uint16_t hole_room;
     struct zns_hole *hole;           /* in order, apart from each other; allocated when needed */
@@ -66,7 +67,7 @@ struct zns_slot {
     uint64_t wp[2];         /* of a patched read: of the one or two zones when it was submitted */
     uint32_t cursor, limit; /* of a reset: the zones that are left */
     uint64_t request_len;   /* as the caller gave it */
-    int result;             /* of a reset */
+    int result;             /* of an operation on several zones: the first error */
     struct zns_waiter waiter;
 };
 

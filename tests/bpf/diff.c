@@ -11,7 +11,7 @@
 #include "bpf/vm.h"
 #include "generate.h"
 
-enum { BUDGET = 20000 };
+enum { BUDGET = 5000 };
 
 /* ---- the environment -------------------------------------------------------------------- */
 
@@ -272,25 +272,45 @@ struct outcome {
     uint8_t stack[BPF_FRAME_SIZE * BPF_MAX_DEPTH];
 };
 
-static void prepare(struct bpf_vm *vm)
+/* What memory holds: a pattern, edge values, anything. */
+enum { FILLS = 5 };
+
+static uint8_t fill_byte(unsigned fill, unsigned i, uint64_t *random)
+{
+    switch (fill) {
+    case 0:
+        return (uint8_t)(i * 7 + 3);
+    case 1:
+        return 0xff;
+    case 2:
+        return i % 8 == 7 ? 0x80 : 0;
+    case 3:
+        return i % 4 == 3 ? 0x7f : 0xff;
+    default:
+        return (uint8_t)random_next(random);
+    }
+}
+
+static void prepare(struct bpf_vm *vm, unsigned fill)
 {
     uint8_t *memory = bpf_vm_region(vm, 0), *constant = bpf_vm_region(vm, 1);
+    uint64_t random = fill;
     for (unsigned i = 0; i < MEMORY_SIZE; i++)
-        memory[i] = (uint8_t)(i * 7 + 3);
+        memory[i] = fill_byte(fill, i, &random);
     for (unsigned i = 0; i < CONSTANT_SIZE - 1; i++)
         constant[i] = (uint8_t)(i * 5 + 1);
     memset(bpf_vm_region(vm, 2), 0, BUFFER_SIZE);
 }
 
 /* In the engine of the program, or in the interpreter with this check (>= 0). */
-static void run(const struct bpf_prog *prog, int check, struct outcome *o)
+static void run(const struct bpf_prog *prog, int check, unsigned fill, struct outcome *o)
 {
     const struct bpf_limits limits = {.budget = BUDGET, .timeout_ns = BPF_UNLIMITED};
     const struct bpf_layout *l = &prog->layout;
     struct bpf_vm *vm;
     if (bpf_vm_open(prog, NULL, &vm) < 0)
         abort();
-    prepare(vm);
+    prepare(vm, fill);
     o->r0 = 0;
     o->error = check < 0 ? bpf_vm_run(vm, &limits, &o->r0)
                          : bpf_vm_run_checked(vm, &limits, (enum bpf_check)check, &o->r0);
@@ -364,13 +384,13 @@ static int open_prog(const struct bpf_module *module, enum bpf_verify verify,
     return error;
 }
 
-static bool diff_verified(const struct bpf_module *module, const struct bpf_prog *prog,
-                          struct diff_count *count)
+/* compiled: NULL if there is no compiler. */
+static bool diff_filled(const struct bpf_module *module, const struct bpf_prog *prog,
+                        const struct bpf_prog *compiled, unsigned fill, struct diff_count *count)
 {
     static struct outcome strict = {.name = "strict"}, noise = {.name = "noise"},
                           unchecked = {.name = "unchecked"}, jit = {.name = "compiled"};
-    struct bpf_prog *compiled;
-    run(prog, BPF_CHECK_STRICT, &strict);
+    run(prog, BPF_CHECK_STRICT, fill, &strict);
     if (strict.error == -EFAULT || strict.error == -ELOOP || strict.error == -EINVAL) {
         bpf_module_disassemble(module, print_line, NULL);
         print_outcome(&strict);
@@ -378,15 +398,26 @@ static bool diff_verified(const struct bpf_module *module, const struct bpf_prog
         return false;
     }
     count->ended += strict.error == 0;
-    run(prog, BPF_CHECK_NOISE, &noise);
-    run(prog, BPF_CHECK_NONE, &unchecked);
+    run(prog, BPF_CHECK_NOISE, fill, &noise);
+    run(prog, BPF_CHECK_NONE, fill, &unchecked);
     if (!agree(module, &strict, &noise, false) || !agree(module, &strict, &unchecked, true))
         return false;
-    if (open_prog(module, BPF_VERIFY_REQUIRE, BPF_ENGINE_JIT, &compiled) < 0)
+    if (!compiled)
         return true;
-    run(compiled, -1, &jit);
-    bpf_prog_close(compiled);
+    run(compiled, -1, fill, &jit);
     return agree(module, &strict, &jit, false);
+}
+
+static bool diff_verified(const struct bpf_module *module, const struct bpf_prog *prog,
+                          struct diff_count *count)
+{
+    struct bpf_prog *compiled;
+    open_prog(module, BPF_VERIFY_REQUIRE, BPF_ENGINE_JIT, &compiled);
+    bool same = true;
+    for (unsigned fill = 0; fill < FILLS && same; fill++)
+        same = diff_filled(module, prog, compiled, fill, count);
+    bpf_prog_close(compiled);
+    return same;
 }
 
 static bool diff_checked(const struct bpf_module *module, struct diff_count *count)
@@ -395,13 +426,13 @@ static bool diff_checked(const struct bpf_module *module, struct diff_count *cou
     struct bpf_prog *prog;
     if (open_prog(module, BPF_VERIFY_CHECKED, BPF_ENGINE_INTERP, &prog) < 0)
         return false;
-    run(prog, -1, &interpreted);
+    run(prog, -1, 0, &interpreted);
     bpf_prog_close(prog);
     count->failed += interpreted.error < 0;
     if (open_prog(module, BPF_VERIFY_CHECKED, BPF_ENGINE_JIT, &prog) < 0)
         return true;
     count->compiled++;
-    run(prog, -1, &jit);
+    run(prog, -1, 0, &jit);
     bpf_prog_close(prog);
     return agree(module, &interpreted, &jit, true);
 }

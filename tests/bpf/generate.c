@@ -182,6 +182,14 @@ static void make_small(struct generator *r)
     r->kind[dst] = SMALL;
 }
 
+static int round_down_pow2(int n)
+{
+    int power = 1;
+    while (power * 2 <= n)
+        power *= 2;
+    return power;
+}
+
 static const uint8_t sizes[] = {BPF_B, BPF_H, BPF_W, BPF_DW};
 
 /* A load, a store or an atomic at an offset where all of it lies within [0, size); sometimes just
@@ -277,6 +285,129 @@ static void access_stack(struct generator *r)
         emit(r, BPF_LDX | BPF_MEM | BPF_DW, dst, BPF_FP, start, 0);
         r->kind[dst] = NUMBER;
     }
+}
+
+/* Change a number of which bounds are known, in a way that keeps it small if all goes well: a
+ * verifier has to follow. */
+static void bend(struct generator *r, unsigned reg)
+{
+    static const uint8_t ops[] = {BPF_ADD, BPF_SUB, BPF_MUL, BPF_DIV,  BPF_OR,  BPF_AND, BPF_LSH,
+                                  BPF_RSH, BPF_MOD, BPF_XOR, BPF_ARSH, BPF_NEG, BPF_END, BPF_MOV};
+    const unsigned n = choose(r, 4);
+    for (unsigned i = 0; i < n; i++) {
+        const unsigned op = ops[choose(r, ARRAY_SIZE(ops))];
+        const unsigned class = one_in(r, 3) ? BPF_ALU : BPF_ALU64;
+        const int by = (int)choose(r, op == BPF_LSH || op == BPF_RSH || op == BPF_ARSH ? 5 : 33);
+        if (op == BPF_NEG)
+            emit(r, class | op, reg, 0, 0, 0);
+        else if (op == BPF_END)
+            emit(r, class | op | (class == BPF_ALU && one_in(r, 2) ? BPF_X : BPF_K), reg, 0, 0,
+                 16 << choose(r, 3));
+        else if (op == BPF_MOV)
+            emit(r, class | op | BPF_X, reg, reg, one_in(r, 2) ? 8 : 16, 0);
+        else
+            emit(r, class | op, reg, 0, (op == BPF_DIV || op == BPF_MOD) && one_in(r, 2),
+                 one_in(r, 6) ? -by : by);
+    }
+}
+
+/* Jump away (to be filled in) if a number is not what it should be: below `most`, or about that.
+ * 32-bit comparisons say nothing of the upper half, signed ones nothing of below 0. */
+static unsigned guard(struct generator *r, unsigned reg, int most, uint32_t jumps[2])
+{
+    const int by = one_in(r, 12) ? (int)choose(r, 3) - 1 : 0;
+    switch (choose(r, 6)) {
+    case 0:
+        jumps[0] = emit(r, BPF_JMP | BPF_JGT, reg, 0, 0, most + by);
+        return 1;
+    case 1:
+        jumps[0] = emit(r, BPF_JMP | BPF_JGE, reg, 0, 0, most + 1 + by);
+        return 1;
+    case 2:
+        jumps[0] = emit(r, BPF_JMP | BPF_JSLT, reg, 0, 0, one_in(r, 12) ? -1 : 0);
+        jumps[1] = emit(r, BPF_JMP | (one_in(r, 2) ? BPF_JSGT : BPF_JGT), reg, 0, 0, most + by);
+        return 2;
+    case 3:
+        if (!one_in(r, 12))
+            emit(r, BPF_ALU | BPF_MOV | BPF_X, reg, reg, 0, 0);
+        jumps[0] = emit(r, BPF_JMP32 | BPF_JGT, reg, 0, 0, most + by);
+        return 1;
+    case 4:
+        jumps[0] = emit(r, BPF_JMP | BPF_JSET, reg, 0, 0, ~(int)(round_down_pow2(most) - 1));
+        return 1;
+    default:
+        jumps[0] = emit(r, BPF_JMP32 | BPF_JSLT, reg, 0, 0, 0);
+        jumps[1] = emit(r, BPF_JMP | BPF_JGT, reg, 0, 0, most + by);
+        return 2;
+    }
+}
+
+/* A number that branches have bounded, as an index. */
+static void access_guarded(struct generator *r)
+{
+    const int base = pick(r, POINTERS), index = pick(r, NUMBERS);
+    const unsigned pointer = 1 + choose(r, 5);
+    if (base < 0 || index < 0 || (unsigned)base == pointer || (unsigned)index == pointer ||
+        r->kept & (1u << index | 1u << pointer) || (POINTERS & 1u << r->kind[pointer]))
+        return;
+    uint32_t jumps[2];
+    const unsigned kind = r->kind[base], log = choose(r, 4);
+    const int most = (int)object_size(kind) - (1 << log);
+    if (one_in(r, 2))
+        bend(r, (unsigned)index);
+    r->kind[index] = NUMBER;
+    const unsigned n = guard(r, (unsigned)index, most, jumps);
+    emit(r, BPF_ALU64 | BPF_MOV | BPF_X, pointer, (unsigned)base, 0, 0);
+    emit(r, BPF_ALU64 | BPF_ADD | BPF_X, pointer, (unsigned)index, 0, 0);
+    if (kind != CONSTANT && one_in(r, 2))
+        emit(r, BPF_STX | BPF_MEM | sizes[log], pointer, (unsigned)index, 0, 0);
+    else
+        emit(r, BPF_LDX | BPF_MEM | sizes[log], pointer, pointer, 0, 0);
+    for (unsigned i = 0; i < n; i++)
+        jump_here(r, jumps[i]);
+    r->kind[pointer] = NOTHING;
+}
+
+/* A way that is never gone, if a verifier knows the bounds of a number: it may be accepted only if
+ * that is true. */
+static void dead_end(struct generator *r)
+{
+    static const int bounds[] = {63, 64, 127, 255, 256, 1023, 4095, 65535, 1 << 20, INT32_MAX};
+    static const uint8_t ops[] = {BPF_JGT,  BPF_JSGT, BPF_JSLT, BPF_JGE,
+                                  BPF_JSGE, BPF_JEQ,  BPF_JSET};
+    const int number = pick(r, 1 << SMALL);
+    if (number < 0 || r->kept & 1u << number)
+        return;
+    bend(r, (unsigned)number);
+    r->kind[number] = NUMBER;
+    const unsigned op = ops[choose(r, ARRAY_SIZE(ops))];
+    int bound = bounds[choose(r, ARRAY_SIZE(bounds))];
+    if (op == BPF_JSLT)
+        bound = one_in(r, 2) ? 0 : -bound;
+    if (op == BPF_JSET)
+        bound = ~bound;
+    const unsigned class = one_in(r, 3) ? BPF_JMP32 : BPF_JMP;
+    const uint32_t in = emit(r, class | op, (unsigned)number, 0, 0, bound);
+    const uint32_t around = emit(r, BPF_JMP | BPF_JA, 0, 0, 0, 0);
+    jump_here(r, in);
+    emit(r, BPF_ALU64 | BPF_MOV, 0, 0, 0, 0);
+    emit(r, BPF_LDX | BPF_MEM | BPF_B, 0, 0, 0, 0);
+    emit(r, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+    jump_here(r, around);
+}
+
+/* A pointer on the stack and back; seldom with a byte of it overwritten. */
+static void spill(struct generator *r)
+{
+    const int src = pick(r, POINTERS), at = -144 - 8 * (int)choose(r, 4);
+    const unsigned dst = target(r);
+    if (src < 0)
+        return;
+    emit(r, BPF_STX | BPF_MEM | BPF_DW, BPF_FP, (unsigned)src, at, 0);
+    if (one_in(r, 40))
+        emit(r, BPF_ST | BPF_MEM | BPF_B, BPF_FP, 0, at + (int)choose(r, 8), 1);
+    emit(r, BPF_LDX | BPF_MEM | BPF_DW, dst, BPF_FP, at, 0);
+    r->kind[dst] = r->kind[src];
 }
 
 /* Bytes of the program's globals. */
@@ -526,7 +657,7 @@ static void nonsense(struct generator *r)
 
 static void statement(struct generator *r, unsigned nest)
 {
-    switch (choose(r, 24)) {
+    switch (choose(r, 30)) {
     case 0:
     case 1:
         set_number(r);
@@ -569,6 +700,18 @@ static void statement(struct generator *r, unsigned nest)
     case 18:
         if (nest < MAX_NEST)
             loop(r, nest);
+        return;
+    case 20:
+    case 21:
+    case 22:
+        access_guarded(r);
+        return;
+    case 23:
+        if (one_in(r, 3))
+            dead_end(r);
+        return;
+    case 24:
+        spill(r);
         return;
     case 19:
         if (one_in(r, 60))

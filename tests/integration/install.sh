@@ -8,6 +8,7 @@ prefix=$(meson introspect "$build" --buildoptions |
 root=$TMP/root$prefix
 check "the command" test -x "$root/bin/ashlar"
 check "what runs guests" test -x "$root/libexec/ashlar/vm-run"
+check "the plug-in for conformance runners" test -x "$root/libexec/ashlar/bpf-conformance"
 check "public headers and no others" test "$(find "$TMP/root" -name '*.h' | wc -l)" -eq \
     "$(ls "$(dirname "$0")"/../../include/ashlar/*.h | wc -l)"
 for page in ashlar $("$ASHLAR" help | sed -n '/^subcommands:/,/^$/s/^  \([a-z]*\( [a-z]*\)\{0,1\}\)  .*/\1/p' | grep -v '^help' | sed 's/ *$//; s/ /-/; s/^/ashlar-/'); do

@@ -19,10 +19,11 @@ static void test_random_programs(void **state)
         if (!bpf_diff(data, size, &count))
             fail_msg("seed %d", seed);
     }
-    print_message("# %u programs: %u refused, %u verified (%u ran to their end), %u only checked; "
-                  "%u compiled; %u failed when checked\n",
-                  count.programs, count.refused, count.verified, count.ended, count.checked,
-                  count.compiled, count.failed);
+    print_message(
+        "# %u programs: %u refused, %u verified (%u runs of them ended well), %u only checked; "
+        "%u compiled; %u failed when checked\n",
+        count.programs, count.refused, count.verified, count.ended, count.checked, count.compiled,
+        count.failed);
     assert_true(count.programs > (unsigned)rounds / 2);
     assert_true(count.programs - count.refused > (unsigned)rounds / 3);
 }

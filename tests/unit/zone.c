@@ -245,6 +245,16 @@ static void writes(void **state)
     assert_int_equal(blk_execute(q, &r), -EINVAL);
     blk_req_data(&r, BLK_ZONE_APPEND, 15 * ZONE, data, 512);
     assert_int_equal(blk_execute(q, &r), -ERANGE);
+    blk_req_data(&r, BLK_ZONE_APPEND, ZONE, data, 512);
+    r.flags = BLK_ZONE_ALL;
+    assert_int_equal(blk_execute(q, &r), -EINVAL);
+    blk_req_init(&r, BLK_ZONE_RESET, ZONE, 0);
+    r.flags = BLK_FUA;
+    assert_int_equal(blk_execute(q, &r), -EINVAL);
+    blk_req_init(&r, BLK_ZONE_REPORT, ZONE, 0);
+    assert_int_equal(blk_execute(q, &r), -EINVAL);
+    blk_req_data(&r, BLK_ZONE_REPORT, ZONE, data, sizeof(struct blk_zone) - 1);
+    assert_int_equal(blk_execute(q, &r), -EINVAL);
     while (zone_of(q, 1).wp + 8192 <= ZONE + CAP)
         assert_int_equal(append(q, 1, 8192, NULL), 0);
     blk_req_data(&r, BLK_ZONE_APPEND, ZONE, data, 8192);

@@ -325,12 +325,12 @@ static bool last_is_torn(void *arg, const struct blk_log_record *r, uint64_t blo
     return r->sequence != *(uint64_t *)arg || block % 2 == 0;
 }
 
-static void every_cut(const char *below, uint64_t seed)
+static void every_cut(const char *above, const char *below, uint64_t seed)
 {
     char spec[256];
     struct blk_log *log;
-    snprintf(spec, sizeof(spec), "zns?zone=%d&cap=%d&max_open=3&max_active=5,log?to=mem:8M,%s",
-             ZONE, CAP, below);
+    snprintf(spec, sizeof(spec), "zns?zone=%d&cap=%d&max_open=3&max_active=5,%slog?to=mem:8M,%s",
+             ZONE, CAP, above, below);
     run_workload(spec, seed);
     uint64_t records = blk_log_recorded(w.dev);
     assert_int_equal(blk_log_open(blk_log_device(w.dev), &log, NULL), 0);
@@ -354,8 +354,8 @@ static void cuts(void **state)
 {
     (void)state;
     unsigned holes = 0;
-    for (uint64_t seed = 1; seed <= (uint64_t)test_rounds(12); seed++) {
-        every_cut("delay?jitter=150us,mem:1M", seed);
+    for (uint64_t seed = 1; seed <= (uint64_t)test_rounds(6); seed++) {
+        every_cut("", "delay?jitter=150us,mem:1M", seed);
         holes += w.holes;
         assert_true(w.flushes > 10 && w.resets > 5);
     }
@@ -367,11 +367,19 @@ static void cuts_and_failures(void **state)
 {
     (void)state;
     unsigned failed = 0;
-    for (uint64_t seed = 1; seed <= (uint64_t)test_rounds(12); seed++) {
-        every_cut("fault?op=write&fraction=8%&offset=48K,delay?jitter=150us,mem:1M", seed);
+    for (uint64_t seed = 1; seed <= (uint64_t)test_rounds(6); seed++) {
+        every_cut("", "fault?op=write&fraction=8%&offset=48K,delay?jitter=150us,mem:1M", seed);
         failed += w.failed;
     }
     assert_true(failed > 10);
+}
+
+/* The same with a cache in between, which writes back when it likes. */
+static void cuts_below_a_cache(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= (uint64_t)test_rounds(2); seed++)
+        every_cut("cache?size=64K&block=512,", "delay?jitter=50us,mem:1M", seed);
 }
 
 int main(void)
@@ -379,6 +387,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cuts),
         cmocka_unit_test(cuts_and_failures),
+        cmocka_unit_test(cuts_below_a_cache),
     };
     if (blk_driver_register(&ram_driver) < 0)
         return 1;

@@ -185,18 +185,23 @@ static void one_operation(struct blk_queue *q, uint64_t *random, uint64_t step)
         fail_msg("step %llu: %s of zone %u%s: %d, expected %d", (unsigned long long)step,
                  blk_op_name(op), zone, all ? " (all)" : "", got, wanted);
     assert_int_equal(r.op, op);
+    assert_int_equal(r.flags, all ? BLK_ZONE_ALL : 0);
+    assert_int_equal(r.len, 0);
     assert_int_equal(r.offset, all ? 0 : zone * ZONE);
 }
 
 /* Opened again every now and then: all is as it was. Of the zones that are implicitly open the
  * order is not kept. */
-static struct blk_queue *reopen(struct blk_queue *q)
+static void reopen(struct blk_queue *q[2])
 {
-    if (q)
-        test_close(q);
+    if (q[0]) {
+        blk_queue_close(q[1]);
+        test_close(q[0]);
+    }
     for (unsigned i = FIRST; i < ZONES; i++)
         model[i].opened = ++now;
-    return test_queue(test_open(SPEC), 4);
+    q[0] = test_queue(test_open(SPEC), 4);
+    q[1] = test_queue(blk_queue_device(q[0]), 4);
 }
 
 static void one_by_one(void **state)
@@ -206,8 +211,10 @@ static void one_by_one(void **state)
         uint64_t random = seed;
         ram_no_discard = seed % 2;
         model_start();
-        struct blk_queue *q = reopen(NULL);
+        struct blk_queue *queue[2] = {NULL};
+        reopen(queue);
         for (uint64_t step = 1; step <= 1500; step++) {
+            struct blk_queue *q = queue[random_below(&random, 2)];
             if (random_below(&random, 4))
                 one_write(q, &random, step);
             else
@@ -215,10 +222,11 @@ static void one_by_one(void **state)
             if (!random_below(&random, 100))
                 assert_int_equal(blk_flush(q), 0);
             if (!random_below(&random, 100))
-                q = reopen(q);
-            compare(q, step);
+                reopen(queue);
+            compare(queue[0], step);
         }
-        test_close(q);
+        blk_queue_close(queue[1]);
+        test_close(queue[0]);
     }
     ram_no_discard = false;
 }

@@ -431,9 +431,23 @@ static void many_failed_writes(void **state)
     append_many(q, 1, 16, result);
     zone_is(q, 1, BLK_ZONE_FULL, ZONE);
     test_close(q);
+    q = test_queue(test_open("zns,fault?op=write&every=2&offset=64K&size=256K,ram:1M"), 32);
+    append_many(q, 2, 16, result);
+    zone_is(q, 2, BLK_ZONE_FULL, ZONE);
+    assert_int_equal(blk_zone_reset(q, 2 * ZONE), 0);
+    test_close(q);
     q = open_ram("");
     zone_is(q, 0, BLK_ZONE_IMPLICIT_OPEN, 15 * 512);
     zone_reads(q, "a-c-e-g-i-k-m-o-");
+    test_close(q);
+
+    /* A run of them is one hole. */
+    memset(ram, 0, sizeof(ram));
+    test_close(open_ram("?zone=64K"));
+    q = test_queue(test_open("zns,fault?op=write&nth=2&count=12&offset=64K&size=64K,ram:1M"), 32);
+    append_many(q, 0, 14, result);
+    zone_is(q, 0, BLK_ZONE_IMPLICIT_OPEN, 14 * 512);
+    zone_reads(q, "a------------n--");
     test_close(q);
 
     memset(ram, 0, sizeof(ram));
@@ -471,6 +485,50 @@ static void many_failed_writes(void **state)
     q = open_ram("");
     zone_is(q, 0, BLK_ZONE_OFFLINE, ZONE);
     zone_is(q, 1, BLK_ZONE_IMPLICIT_OPEN, 32 * 512);
+    test_close(q);
+}
+
+/* Holes that a power cut left do not count against a zone. */
+static void holes_of_a_power_cut(void **state)
+{
+    (void)state;
+    int result[8];
+    make_table();
+    uint8_t *page = (uint8_t *)ram + 4096;
+    uint64_t id = load_le64(ram + 16);
+    memset(page, 0, 8192);
+    memset(ram + ZONE, 'x', ZONE);
+    for (unsigned z = 0; z < 15; z++)
+        zns_entry_encode(page, z, &(struct zns_entry){.state = BLK_ZONE_EMPTY});
+    zns_entry_encode(page, 0, &(struct zns_entry){80 * 512, BLK_ZONE_CLOSED, 40});
+    for (unsigned i = 0; i < 40; i++)
+        zns_hole_encode(page, i, (struct zns_hole){2 * i, 1});
+    zns_page_seal(page, id, 8, 0, 40);
+    struct blk_queue *q =
+        test_queue(test_open("zns,fault?op=write&nth=2&offset=64K&size=64K,ram:1M"), 8);
+    static struct blk_req reqs[4];
+    struct blk_req *r[4];
+    for (unsigned i = 0; i < 4; i++) {
+        r[i] = &reqs[i];
+        blk_req_data(r[i], BLK_ZONE_APPEND, 0, data, 512);
+    }
+    memset(data, 'y', 512);
+    assert_int_equal(blk_submit(q, r, 4), 4);
+    for (unsigned done = 0; done < 4;)
+        done += blk_reap(q, r, 4, BLK_FOREVER);
+    for (unsigned i = 0; i < 4; i++)
+        result[i] = reqs[i].result;
+    assert_true(result[0] == 0 && result[1] == -EIO && result[2] == 0 && result[3] == 0);
+    for (int again = 0; again < 2; again++) {
+        zone_is(q, 0, BLK_ZONE_IMPLICIT_OPEN, 84 * 512);
+        assert_int_equal(blk_read(q, 0, got, ZONE), 0);
+        for (unsigned i = 0; i < 86; i++) {
+            bool hole = (i < 80 && i % 2 == 0) || i == 81 || i > 83;
+            assert_int_equal(got[i * 512 + 7], hole ? 0 : i < 80 ? 'x' : 'y');
+        }
+        test_close(q);
+        q = open_ram("");
+    }
     test_close(q);
 }
 
@@ -517,6 +575,31 @@ static void table_fails(void **state)
     test_refused("zns?zone=64K,fault?op=flush,mem:1M", -EIO, "cannot be formatted");
 }
 
+/* However often a page's write fails halfway, the page before it stays. */
+static void table_is_torn(void **state)
+{
+    (void)state;
+    static char copy[sizeof(ram)];
+    memset(ram, 0, sizeof(ram));
+    struct blk_queue *q = test_queue(
+        test_open("zns?zone=64K,fault?armed=off&op=write&offset=4K&size=8K&torn=20,ram:1M"), 4);
+    for (unsigned good = 1; good < 4; good++) {
+        assert_int_equal(write_at(q, 0, (good - 1) * 1024, 512, 0), 0);
+        assert_int_equal(blk_flush(q), 0);
+        assert_int_equal(write_at(q, 0, (good - 1) * 1024 + 512, 512, 0), 0);
+        blk_fault_arm(blk_queue_device(q), true);
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(blk_flush(q), -EIO);
+        memcpy(copy, ram, sizeof(ram));
+        struct blk_queue *after = open_ram("");
+        zone_is(after, 0, BLK_ZONE_IMPLICIT_OPEN, good * 1024 - 512);
+        test_close(after);
+        memcpy(ram, copy, sizeof(ram));
+        blk_fault_arm(blk_queue_device(q), false);
+    }
+    test_close(q);
+}
+
 /* More writes in flight, apart from each other, than a page can tell of: a flush waits for them. */
 static void many_in_flight(void **state)
 {
@@ -547,12 +630,20 @@ static void many_in_flight(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(again),         cmocka_unit_test(what_is_not_blank),
-        cmocka_unit_test(killed),        cmocka_unit_test(header_damage),
-        cmocka_unit_test(header_lies),   cmocka_unit_test(page_damage),
-        cmocka_unit_test(page_lies),     cmocka_unit_test(read_only_and_offline),
-        cmocka_unit_test(failed_writes), cmocka_unit_test(many_failed_writes),
-        cmocka_unit_test(table_fails),   cmocka_unit_test(many_in_flight),
+        cmocka_unit_test(again),
+        cmocka_unit_test(what_is_not_blank),
+        cmocka_unit_test(killed),
+        cmocka_unit_test(header_damage),
+        cmocka_unit_test(header_lies),
+        cmocka_unit_test(page_damage),
+        cmocka_unit_test(page_lies),
+        cmocka_unit_test(read_only_and_offline),
+        cmocka_unit_test(failed_writes),
+        cmocka_unit_test(many_failed_writes),
+        cmocka_unit_test(holes_of_a_power_cut),
+        cmocka_unit_test(table_fails),
+        cmocka_unit_test(table_is_torn),
+        cmocka_unit_test(many_in_flight),
     };
     if (blk_driver_register(&ram_driver) < 0)
         return 1;
