@@ -312,6 +312,8 @@ static void add_extensions(struct program *p)
     if (below(p, 2))
         add(p, (below(p, 2) ? BPF_ALU64 : BPF_ALU) | BPF_MOV | BPF_X, dst, any_register(p),
             extend[below(p, 3)], 0);
+    else if (below(p, 2))
+        add(p, BPF_LDX | BPF_MEMSX | BPF_W, dst, BPF_FP, -8, 0);
     if (below(p, 4) == 0)
         add_alu_except(p, dst);
     if (below(p, 2)) {
@@ -392,7 +394,13 @@ static void add_memory(struct program *p)
         add_access(p, BPF_FP, -8 - (int)below(p, 32) * 8, true);
         return;
     }
-    if (below(p, 2)) { /* + (other & mask) << n */
+    if (below(p, 3) == 0 && reg != other) { /* an index of its own, which may change at once */
+        add(p, BPF_ALU64 | BPF_AND | BPF_K, other, 0, 0, 0x1f8);
+        add(p, BPF_ALU64 | BPF_MOV | BPF_X, reg, memory_register(p), 0, 0);
+        add(p, BPF_ALU64 | BPF_ADD | BPF_X, reg, other, 0, 0);
+        if (below(p, 2))
+            add(p, BPF_ALU64 | BPF_ADD | BPF_K, other, 0, 0, 8);
+    } else if (below(p, 2)) { /* + (other & mask) << n */
         const unsigned scale = below(p, 4);
         add(p, BPF_ALU64 | BPF_MOV | BPF_X, reg, other, 0, 0);
         add(p, BPF_ALU64 | BPF_AND | BPF_K, reg, 0, 0, 0x1f8 >> scale);
@@ -477,6 +485,7 @@ static void start_program(struct program *p, unsigned rounds)
     for (unsigned r = 0; r < 8; r++)
         if (r != 1 || !p->fixed)
             add_number(p, r, edge_value(p));
+    add(p, BPF_STX | BPF_MEM | BPF_DW, BPF_FP, 0, -8, 0);
 }
 
 /* Steps with branches between them, most of them short and forward; every jump back goes to where
@@ -706,13 +715,16 @@ static void test_comparisons(void **state)
         const unsigned op = ops[i % ARRAY_SIZE(ops)], form = i / 11 % FORMS;
         const unsigned class = i / (11 * FORMS) % 2 ? BPF_JMP : BPF_JMP32;
         struct program p = {.count = 0};
-        for (unsigned v = 0; v < ARRAY_SIZE(values); v++) { /* r0: a bit for each */
-            add(&p, BPF_ALU64 | BPF_LSH | BPF_K, 0, 0, 0, 1);
+        for (unsigned v = 0; v < ARRAY_SIZE(values); v++) {
+            add(&p, BPF_ALU64 | BPF_LSH | BPF_K, 0, 0, 0, 2);
             add_number(&p, 2, values[v]);
             add(&p, BPF_STX | BPF_MEM | BPF_DW, BPF_FP, 2, -8, 0);
             add_operand(&p, form);
+            if (v & 1) /* what was loaded is not there any more */
+                add(&p, BPF_ST | BPF_MEM | BPF_DW, BPF_FP, 0, -8, 5);
             add(&p, class | op | BPF_K, 3, 0, 1, immediates[i / (22 * FORMS)]);
-            add(&p, BPF_ALU64 | BPF_OR | BPF_K, 0, 0, 0, 1);
+            add(&p, BPF_ALU64 | (v & 2 ? BPF_OR : BPF_MUL) | BPF_K, 0, 0, 0, 9);
+            add(&p, BPF_ALU64 | BPF_ADD | BPF_K, 0, 0, 0, 2);
         }
         add(&p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
         check_program(&p, true, BPF_UNLIMITED);
@@ -829,6 +841,23 @@ static void test_first_instruction(void **state)
         check_program(&p, true, 1000000);
         check_program(&p, true, 1000);
     }
+}
+
+/* A jump back to a jump back: each counts, and either may be the end. */
+static void test_jump_chains(void **state)
+{
+    (void)state;
+    struct program p = {.count = 0};
+    add(&p, BPF_JMP | BPF_JA, 0, 0, 2, 0);
+    add(&p, BPF_ALU64 | BPF_ADD | BPF_K, 0, 0, 0, 1);
+    add(&p, BPF_JMP | BPF_JA, 0, 0, 1, 0);
+    add(&p, BPF_JMP | BPF_JA, 0, 0, -3, 0);
+    add(&p, BPF_ALU64 | BPF_SUB | BPF_K, 2, 0, 0, 1);
+    add(&p, BPF_JMP | BPF_JNE | BPF_K, 2, 0, -3, 0);
+    add(&p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+    for (uint64_t budget = 0; budget < 200; budget++)
+        check_program(&p, true, budget);
+    check_program(&p, true, BPF_UNLIMITED);
 }
 
 /* ---- calls ------------------------------------------------------------------------------- */
@@ -1028,6 +1057,7 @@ int main(void)
         cmocka_unit_test(test_tables),
         cmocka_unit_test(test_budgets),
         cmocka_unit_test(test_first_instruction),
+        cmocka_unit_test(test_jump_chains),
         cmocka_unit_test(test_depth),
         cmocka_unit_test(test_call_register),
         cmocka_unit_test(test_long),
