@@ -108,9 +108,11 @@ int csd_append_at(struct csd_run *run, uint64_t zone, const uint8_t *data, uint6
         error = -ENOSPC;
     for (uint64_t done = 0; error == 0 && done < len;) {
         const uint64_t part = min_u64(len - done, a->buffer_size);
-        uint64_t place;
+        uint64_t place = 0;
         memcpy(a->buffer, data + done, part);
-        error = append_buffer(run, zone, part, &place);
+        error = csd_check(run);
+        if (error == 0)
+            error = append_buffer(run, zone, part, &place);
         if (done == 0)
             *landed = place;
         done += part;
@@ -170,6 +172,8 @@ int csd_append_bytes(struct csd_run *run, const uint8_t *data, uint64_t len)
         data += part;
         len -= part;
         if (a->buffered == a->buffer_size)
+            error = csd_check(run);
+        if (a->buffered == a->buffer_size && error == 0)
             error = write_out(run);
     }
     return error;

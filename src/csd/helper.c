@@ -8,7 +8,9 @@
 #include "base/util.h"
 #include "csd/run.h"
 
-/* Nothing is called with unused arguments in mind. */
+enum { MAX_TEXT = 1024 }; /* of bpf_debug(), with its NUL */
+
+/* Every helper is called with all five registers. */
 #define UNUSED(x) ((void)(x))
 #define HELPER(name)                                                                               \
     static uint64_t name(struct bpf_vm *vm, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,    \
@@ -46,7 +48,7 @@ HELPER(return_data)
     UNUSED_3_TO_5;
     struct csd_run *run = bpf_vm_user(vm);
     const void *data = memory(vm, a1, a2, false);
-    const int error = data ? csd_return(run, data, a2) : 0;
+    const int error = data && csd_check(run) == 0 ? csd_return(run, data, a2) : 0;
     if (error < 0)
         bpf_vm_fail(vm, error);
     return 0;
@@ -70,7 +72,7 @@ static bool in_stream(const struct csd_stream *s, uint64_t offset, uint64_t len)
            offset <= s->end && len <= s->end - offset;
 }
 
-static int read_plain(struct csd_run *run, uint64_t offset, void *to, uint64_t len)
+static int read_part(struct csd_run *run, uint64_t offset, void *to, uint64_t len)
 {
     const uint64_t start = base_now_ns(), block = csd_geometry(run)->block;
     const uint64_t first = round_down(offset, block);
@@ -80,6 +82,21 @@ static int read_plain(struct csd_run *run, uint64_t offset, void *to, uint64_t l
     if (error < 0)
         csd_note_error(run, offset, error, false);
     run->result->stats.wait_ns += base_now_ns() - start;
+    return error;
+}
+
+static int read_plain(struct csd_run *run, uint64_t offset, uint8_t *to, uint64_t len)
+{
+    int error = 0;
+    while (len && error == 0) {
+        const uint64_t part = min_u64(len, csd_geometry(run)->piece);
+        error = csd_check(run);
+        if (error == 0)
+            error = read_part(run, offset, to, part);
+        offset += part;
+        to += part;
+        len -= part;
+    }
     return error;
 }
 
@@ -121,7 +138,9 @@ HELPER(read)
     if (!a4)
         return 0;
     void *to = memory(vm, a5, a4, true);
-    return to ? result_of(read_range(run, run->call.read.offset + there, to, a4)) : 0;
+    return to && csd_check(run) == 0
+               ? result_of(read_range(run, run->call.read.offset + there, to, a4))
+               : 0;
 }
 
 HELPER(write)
@@ -182,16 +201,18 @@ HELPER(debug)
 {
     UNUSED_2_TO_5;
     const struct csd_run *run = bpf_vm_user(vm);
+    char text[MAX_TEXT];
     uint64_t len = 0;
-    const char *text = memory(vm, a1, 1, false);
-    while (text && text[len]) {
-        len++;
-        if (!bpf_vm_memory(vm, a1 + len, 1, false)) {
-            bpf_vm_fail(vm, -EFAULT);
+    for (; len + 1 < sizeof(text); len++) { /* what is longer is cut off */
+        const char *c = memory(vm, a1 + len, 1, false);
+        if (!c)
             return 0;
-        }
+        text[len] = *c;
+        if (!*c)
+            break;
     }
-    if (text && run->call.debug)
+    text[len] = '\0';
+    if (run->call.debug)
         run->call.debug(run->call.user, text);
     return 0;
 }
@@ -242,6 +263,8 @@ HELPER(seek)
         return result_of(-ERANGE);
     if (run->seeks == CSD_MAX_SEEKS)
         return result_of(-EDQUOT);
+    if (csd_check(run) < 0)
+        return 0;
     run->seeks++;
     run->keep = run->chunk_len = 0;
     csd_stream_start(run, &run->chunks, range->offset + a1, range->offset + range->len);
@@ -289,7 +312,7 @@ HELPER(prefetch)
     const struct csd_range *range = &run->call.read;
     if (!range_ok(a1, a2, range->len))
         return result_of(-ERANGE);
-    if (a2 && make_reads(run))
+    if (a2 && csd_check(run) == 0 && make_reads(run))
         csd_stream_start(run, run->reads, range->offset + a1,
                          round_up(range->offset + a1 + a2, csd_geometry(run)->block));
     return 0;

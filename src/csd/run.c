@@ -51,20 +51,27 @@ static void reap(struct csd_run *run, uint64_t timeout)
         csd_stream_done(run, done[i]);
 }
 
-int csd_reap(struct csd_run *run)
+int csd_check(struct csd_run *run)
 {
-    const uint64_t deadline = bpf_vm_deadline(run->vm), start = base_now_ns();
     int error = 0;
     if (bpf_vm_cancelled(run->vm))
         error = -ECANCELED;
-    else if (start >= deadline)
+    else if (base_now_ns() >= bpf_vm_deadline(run->vm))
         error = -ETIME;
-    else
-        reap(run, min_u64(LOOK_NS, deadline - start));
-    run->result->stats.wait_ns += base_now_ns() - start;
     if (error < 0)
         bpf_vm_fail(run->vm, error);
     return error;
+}
+
+int csd_reap(struct csd_run *run)
+{
+    const int error = csd_check(run);
+    if (error < 0)
+        return error;
+    const uint64_t deadline = bpf_vm_deadline(run->vm), start = base_now_ns();
+    reap(run, min_u64(LOOK_NS, deadline - min_u64(start, deadline)));
+    run->result->stats.wait_ns += base_now_ns() - start;
+    return 0;
 }
 
 void csd_make_room(struct csd_run *run)

@@ -131,8 +131,10 @@ static inline const struct csd_geometry *csd_geometry(const struct csd_run *run)
 /* run.c: execute a run on a worker's queue, from its first to its last request. */
 void csd_execute(struct csd_worker *worker, struct csd_run *run);
 
-/* Take completions from the queue, waiting for one if there is none; -ECANCELED or -ETIME if the
- * run is to end, and the program is told so. */
+/* -ECANCELED or -ETIME if the run is to end, which it then does when the helper returns. What takes
+ * time looks at this: a program may call helpers again and again. */
+int csd_check(struct csd_run *run);
+/* Take completions from the queue, waiting for one if there is none; or csd_check()'s error. */
 int csd_reap(struct csd_run *run);
 /* The same, whatever the run's state, if the queue is full: there is room for one request then. */
 void csd_make_room(struct csd_run *run);

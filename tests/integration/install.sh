@@ -9,11 +9,14 @@ root=$TMP/root$prefix
 check "the command" test -x "$root/bin/ashlar"
 check "what runs guests" test -x "$root/libexec/ashlar/vm-run"
 check "the plug-in for conformance runners" test -x "$root/libexec/ashlar/bpf-conformance"
-check "public headers and no others" test "$(find "$TMP/root" -name '*.h' | wc -l)" -eq \
+check "public headers and no others" test "$(find "$root/include" -name '*.h' | wc -l)" -eq \
     "$(ls "$(dirname "$0")"/../../include/ashlar/*.h | wc -l)"
 for page in ashlar $("$ASHLAR" help | sed -n '/^subcommands:/,/^$/s/^  \([a-z]*\( [a-z]*\)\{0,1\}\)  .*/\1/p' | grep -v '^help' | sed 's/ *$//; s/ /-/; s/^/ashlar-/'); do
     check "man page $page(1)" sh -c "man -l '$root/share/man/man1/$page.1' | grep -q NAME"
 done
+check "device programs, and what writing them takes" sh -c "
+    cd '$root/lib/ashlar/programs' && ls *.o && clang -target bpf -O2 -c filter.c -o '$TMP/filter.o' &&
+        '$root/bin/ashlar' csd run '$TMP/filter.o' mem:1M --format u64 | grep -qx 0"
 check "completion" bash -n "$root/share/bash-completion/completions/ashlar.bash"
 
 check "the udev rules" grep -q "$prefix/bin/ashlar ublk owner" "$root/share/ashlar/60-ashlar-ublk.rules"
@@ -51,5 +54,5 @@ if [ ! -e /dev/ublk-control ]; then
 fi
 check "only public symbols are shown" sh -c "
     ! nm -D --defined-only '$lib/libashlar.so' | awk '{ print \$3 }' |
-        grep -vE '^(blk_|bench_|bpf_|gguf_|ublk_|_init|_fini|__asan|__odr_asan|__ubsan)' | grep ."
+        grep -vE '^(blk_|bench_|bpf_|csd_|gguf_|ublk_|_init|_fini|__asan|__odr_asan|__ubsan)' | grep ."
 finish

@@ -95,6 +95,17 @@ static void limits(void **state)
     assert_int_equal((int64_t)r.value, -EDQUOT);
     csd_unload(p);
     close_all(csd, dev);
+    /* So does a slow device that is asked again and again, at any place. */
+    dev = test_open("delay?read=20ms,mem:4M");
+    csd = open_csd(dev, 1, 0);
+    p = load(csd,
+             "r1 = r10\n r1 += -8\n r2 = r10\n r2 += -16\n call 7\n r9 = *(u64 *)(r10 -8)\n"
+             "loop: r1 = 0\n r2 = 7\n r3 = 0\n r4 = 512\n r5 = r9\n call 2\n goto loop\n exit");
+    call = (struct csd_call){.read = WHOLE, .timeout_ns = 50000000};
+    assert_int_equal(csd_run(p, &call, &r), -ETIME);
+    assert_true(r.stats.requests < 10);
+    csd_unload(p);
+    close_all(csd, dev);
     /* The deadline passes while the device works. */
     dev = test_open("delay?read=300ms,mem:4M");
     csd = open_csd(dev, 1, 0);
