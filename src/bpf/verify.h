@@ -317,6 +317,7 @@ struct attempt {
     struct template templates[MAX_TEMPLATES];
     unsigned template_count;
 };
+void failure_clear(struct verifier *v, struct failure *f);
 struct attempt *attempt_new(struct verifier *v, struct attempt *parent);
 void attempt_free(struct verifier *v, struct attempt *a);
 void attempt_queue(struct verifier *v, struct state **list, struct state *s, uint32_t base);
@@ -324,7 +325,12 @@ void attempt_route(struct verifier *v, struct attempt *a, struct state *s);
 bool attempt_definite(const struct attempt *a);
 void loop_begin(struct verifier *v, struct state *s);
 void loop_pass_end(struct verifier *v);
+
+/* verify_guess.c */
+bool loop_places(struct verifier *v, struct attempt *a);
+bool loop_counted(const struct attempt *a);
 void loop_compared(struct verifier *v, const struct form *difference);
-void failure_clear(struct verifier *v, struct failure *f);
+struct state *loop_guess(struct verifier *v, struct attempt *a);
+const struct form *loop_place_form(struct state *s, unsigned place, struct form *constant);
 
 #endif
