@@ -95,7 +95,8 @@ struct frame {
 
 struct state {
     struct state *next;
-    unsigned depth; /* the last of frames */
+    unsigned depth;   /* the last of frames */
+    uint64_t counted; /* bytes, in the verifier's memory */
     struct frame *frames[BPF_MAX_DEPTH];
     bool begins;         /* a pass of a loop begins here: do not take it for a new arrival */
     uint32_t iterations; /* in a loop that is gone through exactly */
@@ -150,7 +151,7 @@ struct verifier {
     struct attempt *attempt; /* the innermost loop, or all of the program */
     uint8_t *no_exact;       /* of each loop: going through it exactly was of no use */
     int error;               /* ends it: -EACCES (the log has the reason), -ENOMEM */
-    uint64_t states, states_peak;
+    uint64_t memory;         /* of states */
 };
 
 /* verify_flow.c */

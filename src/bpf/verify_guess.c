@@ -293,14 +293,15 @@ static bool share_symbol(struct guess *g, unsigned place, struct form *out)
     struct attempt *a = g->a;
     int64_t first, other;
     for (unsigned p = 0; p < place; p++) {
+        const struct value *value = state_place(g->out, p);
         if (a->places[p].class != PLACE_FREE || !a->places[p].symbol || a->places[p].shares ||
+            !value || !value->formed || value->form.count != 1 ||
             !constant_difference(a->entry, place, p, &first))
             continue;
         bool same = true;
         for (struct state *b = a->backs; same && b; b = b->next)
             same = constant_difference(b, place, p, &other) && other == first;
-        const struct value *value = state_place(g->out, p);
-        if (!same || !value || !value->formed || value->form.count != 1)
+        if (!same)
             continue;
         *out = value->form;
         return !__builtin_add_overflow(out->base, first, &out->base);
@@ -487,12 +488,15 @@ static void guess_facts(struct guess *g)
 /* Things that change freely, but together (an index and a pointer): their difference. */
 static void relate_places(struct attempt *a)
 {
+    struct form c0;
     for (unsigned p = 0; p < a->place_count; p++) {
+        if (!loop_place_form(a->head, p, &c0))
+            continue;
         if (a->places[p].class != PLACE_FREE || !a->places[p].symbol || a->places[p].shares)
             continue;
         for (unsigned q = 0; q < a->place_count; q++) {
-            if (p == q || a->places[q].class != PLACE_FREE || !a->places[q].symbol ||
-                a->places[q].shares)
+            if (p == q || !loop_place_form(a->head, q, &c0) || a->places[q].class != PLACE_FREE ||
+                !a->places[q].symbol || a->places[q].shares)
                 continue;
             int64_t ratio = 0;
             bool fits = true;

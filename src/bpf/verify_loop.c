@@ -147,28 +147,29 @@ static void finish(struct verifier *v, struct attempt *a)
 
 /* ---- the end of a pass ------------------------------------------------------------------- */
 
-/* Whether this arrival is a case of the head. */
-static bool back_fits(struct verifier *v, struct attempt *a, struct state *b)
+/* Whether this arrival, or the entry, is a case of the head. The head's own symbols mean something
+ * new; older ones are what they were. */
+static bool arrival_fits(struct verifier *v, struct attempt *a, struct state *s)
 {
     struct mapping *map = base_alloc(sizeof(*map));
     if (!map) {
         v->error = -ENOMEM;
         return false;
     }
-    state_name_all(v, b);
+    bool fits = true;
+    state_name_all(v, s);
     if (loop_counted(a)) {
+        struct form *count = &map->symbols[0].form;
         map->symbols[0].old = a->counter;
-        map->symbols[0].form = form_symbol(a->counter);
-        map->symbols[0].form.base = 1;
         map->symbol_count = 1;
-        struct interval i = state_query(b, &map->symbols[0].form);
-        if (i.max == INT64_MAX) {
-            base_free(map);
-            return false;
+        *count = form_const(0);
+        if (s != a->entry) {
+            *count = form_symbol(a->counter);
+            count->base = 1;
+            fits = state_query(s, count).max != INT64_MAX;
         }
     }
-    /* The head's own symbols mean something new; older ones are what they were. */
-    bool fits = state_within(b, a->head, a->entry_base, map);
+    fits = fits && state_within(s, a->head, a->entry_base, map);
     base_free(map);
     return fits;
 }
@@ -229,7 +230,7 @@ static bool loop_ends(struct attempt *a)
 {
     bool more = true;
     if (loop_counted(a))
-        return true; /* back_fits() found a bound */
+        return true; /* arrival_fits() found a bound */
     while (more) {
         bool all = true;
         for (struct state *b = a->backs; b; b = b->next)
@@ -264,9 +265,9 @@ static void induction_failed(struct verifier *v, struct attempt *a)
 
 static void end_induction(struct verifier *v, struct attempt *a)
 {
-    bool fits = true;
+    bool fits = arrival_fits(v, a, a->entry);
     for (struct state *b = a->backs; b && !v->error; b = b->next)
-        fits &= back_fits(v, a, b);
+        fits &= arrival_fits(v, a, b);
     if (v->error)
         return;
     if (!fits && a->pass < MAX_PASSES) {
