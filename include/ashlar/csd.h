@@ -47,7 +47,8 @@ struct csd_run;
 struct csd_options {
     unsigned workers;    /* programs that run at the same time; 0: one for each processor, if the
                             device has as many queues */
-    uint64_t read_ahead; /* bytes that are read in advance for each program; 0: 4 MiB */
+    uint64_t read_ahead; /* bytes that are read in advance for each program, in up to 64
+                            requests; 0: 4 MiB */
 };
 
 /*
