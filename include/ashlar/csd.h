@@ -167,7 +167,7 @@ ASHLAR_API int csd_submit(struct csd_program *program, const struct csd_call *ca
  */
 ASHLAR_API int csd_wait(struct csd_run *run, struct csd_result *result);
 
-/* End a run soon. It must be waited for all the same. */
+/* End a run soon, before csd_wait() has returned it. It must be waited for all the same. */
 ASHLAR_API void csd_cancel(struct csd_run *run);
 
 /* Submit and wait. What csd_submit() refuses is in result->error too. */
