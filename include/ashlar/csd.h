@@ -69,9 +69,9 @@ struct csd_load_options {
 };
 
 /*
- * Make a program ready: verify and compile it, once for all its runs. Without options (NULL) it must
- * be proven safe. The module may be closed afterwards. Errors: those of bpf_prog_open(), with the
- * reason in the log.
+ * Make a program ready: verify and compile it, once for all its runs. Without options (NULL) it
+ * must be proven safe. The module may be closed afterwards. Errors: those of bpf_prog_open(), with
+ * the reason in the log.
  */
 ASHLAR_API int csd_load(struct csd *csd, const struct bpf_module *module,
                         const struct csd_load_options *options, struct csd_program **program,
