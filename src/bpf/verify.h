@@ -211,6 +211,8 @@ struct value *state_place(struct state *s, unsigned place); /* NULL: no such slo
 struct mapping {
     struct {
         uint32_t old;
+        bool nameless;         /* a value of new without a name; form is a symbol of its own */
+        struct interval range; /* of that */
         struct form form;
     } symbols[MAX_SYMBOLS * 2];
     unsigned symbol_count;

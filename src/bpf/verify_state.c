@@ -6,7 +6,8 @@
 #include "base/util.h"
 #include "bpf/verify.h"
 
-#define COPY_WORK 8192 /* copying so many bytes counts like an instruction */
+#define NAMES_LEFT 16
+#define COPY_WORK  8192 /* copying so many bytes counts like an instruction */
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
@@ -300,13 +301,16 @@ void state_trim(struct verifier *v, struct state *s, uint32_t base)
     s->fact_count = facts;
 }
 
+/* All that has none gets a name, as long as there is room for those that will be needed. */
 void state_name_all(struct verifier *v, struct state *s)
 {
-    for (unsigned i = 0; i <= s->depth; i++) {
-        struct frame *f = s->frames[i];
+    for (unsigned i = 0; i <= s->depth; i++)
         for (unsigned r = 0; r < BPF_FP; r++)
-            value_name(v, s, &f->regs[r]);
-        for (unsigned slot = 0; slot < f->used; slot++)
-            value_name(v, s, &f->slots[slot].value);
-    }
+            value_name(v, s, &s->frames[i]->regs[r]);
+    for (unsigned i = s->depth + 1; i-- > 0;)
+        for (unsigned slot = 0; slot < s->frames[i]->used; slot++) {
+            if (s->symbol_count > MAX_SYMBOLS - NAMES_LEFT)
+                return;
+            value_name(v, s, &s->frames[i]->slots[slot].value);
+        }
 }
