@@ -6,6 +6,7 @@
 
 #include "base/platform.h"
 #include "blk/fault.h"
+#include "csd/option.h"
 
 /* ---- errors, limits, cancelling -------------------------------------------------------------- */
 
@@ -331,6 +332,127 @@ static void narrow(void **state)
     close_all(csd, dev);
 }
 
+/* ---- options as text ------------------------------------------------------------------------- */
+
+static void ranges(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int error;
+        uint64_t offset, len;
+    } cases[] = {
+        {"0:4M", 0, 0, 4 << 20},
+        {"1K:", 0, 1024, (4 << 20) - 1024},
+        {"4M:", 0, 4 << 20, 0},
+        {"512:0", 0, 512, 0},
+        {"", -EINVAL, 0, 0},
+        {":", -EINVAL, 0, 0},
+        {":5", -EINVAL, 0, 0},
+        {"5", -EINVAL, 0, 0},
+        {"x:5", -EINVAL, 0, 0},
+        {"5:x", -EINVAL, 0, 0},
+        {"-1:5", -EINVAL, 0, 0},
+        {"1:2:3", -EINVAL, 0, 0},
+        {"00000000000000000000000000000000000000:1", -EINVAL, 0, 0},
+        {"99999999999999999999:1", -EINVAL, 0, 0},
+        {"0:4194305", -ERANGE, 0, 0},
+        {"4194305:", -ERANGE, 0, 0},
+        {"18446744073709551615:1", -ERANGE, 0, 0},
+        {"512:18446744073709551615", -ERANGE, 0, 0},
+    };
+    struct blk *dev = test_open("mem:4M");
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct csd_range r = {1, 1};
+        struct blk_error err;
+        const int error = csd_option_range(dev, cases[i].text, &r, &err);
+        if (error != cases[i].error)
+            fail_msg("'%s': %d", cases[i].text, error);
+        assert_int_equal(r.offset, error ? 1 : cases[i].offset);
+        assert_int_equal(r.len, error ? 1 : cases[i].len);
+    }
+    assert_int_equal(blk_close(dev), 0);
+}
+
+static void zones(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *spec, *text;
+        uint64_t zone_size;
+        int error;
+        uint64_t offset, len;
+    } cases[] = {
+        {"zns?zone=64K,mem:1M", "0", 0, 0, 0, 65536},
+        {"zns?zone=64K,mem:1M", "3-5", 4096, 0, 3 * 65536, 3 * 65536},
+        {"zns?zone=64K,mem:1M", "5-3", 0, -EINVAL, 0, 0},
+        {"zns?zone=64K,mem:1M", "3-", 0, -EINVAL, 0, 0},
+        {"zns?zone=64K,mem:1M", "-3", 0, -EINVAL, 0, 0},
+        {"zns?zone=64K,mem:1M", "", 0, -EINVAL, 0, 0},
+        {"zns?zone=64K,mem:1M", "0-99", 0, -ERANGE, 0, 0},
+        {"zns?zone=64K,mem:1M", "18446744073709551615", 0, -ERANGE, 0, 0},
+        {"mem:1M", "1-2", 4096, 0, 4096, 8192},
+        {"mem:1M", "256", 4096, -ERANGE, 0, 0},
+        {"mem:1M", "0", 0, -EINVAL, 0, 0},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct blk *dev = test_open(cases[i].spec);
+        struct csd_range r = {1, 1};
+        struct blk_error err;
+        const int error = csd_option_zones(dev, cases[i].zone_size, cases[i].text, &r, &err);
+        if (error != cases[i].error)
+            fail_msg("'%s': %d", cases[i].text, error);
+        assert_int_equal(r.offset, error ? 1 : cases[i].offset);
+        assert_int_equal(r.len, error ? 1 : cases[i].len);
+        assert_int_equal(blk_close(dev), 0);
+    }
+}
+
+static void arguments(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *bytes;
+        int len; /* below 0: refused */
+    } cases[] = {
+        {"text", "text", 4},
+        {"", "", 0},
+        {"text:u8:1", "u8:1", 4},
+        {"u8:255", "\xff", 1},
+        {"u8:256", "", -1},
+        {"u16:258", "\2\1", 2},
+        {"u32:4294967295", "\xff\xff\xff\xff", 4},
+        {"u32:4294967296", "", -1},
+        {"u32:-1", "", -1},
+        {"u32:", "", -1},
+        {"u32:1x", "", -1},
+        {"i32:-1", "\xff\xff\xff\xff", 4},
+        {"i32:2147483647", "\xff\xff\xff\x7f", 4},
+        {"i32:2147483648", "", -1},
+        {"i32:-2147483648", "\0\0\0\x80", 4},
+        {"i32:-2147483649", "", -1},
+        {"i64:-2", "\xfe\xff\xff\xff\xff\xff\xff\xff", 8},
+        {"i64:9223372036854775808", "", -1},
+        {"i64:-9223372036854775808", "\0\0\0\0\0\0\0\x80", 8},
+        {"u64:18446744073709551615", "\xff\xff\xff\xff\xff\xff\xff\xff", 8},
+    };
+    static uint8_t arg[CSD_MAX_ARG];
+    struct blk_error err;
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        uint64_t size = 0;
+        const int error = csd_option_arg(cases[i].text, arg, &size, &err);
+        if ((error < 0) != (cases[i].len < 0))
+            fail_msg("'%s': %d", cases[i].text, error);
+        assert_int_equal(size, cases[i].len < 0 ? 0 : cases[i].len);
+        assert_memory_equal(arg, cases[i].bytes, size);
+    }
+    uint64_t size = CSD_MAX_ARG - 3;
+    assert_int_equal(csd_option_arg("u32:1", arg, &size, &err), -EINVAL);
+    assert_int_equal(csd_option_arg("abc", arg, &size, &err), 0);
+    assert_int_equal(size, CSD_MAX_ARG);
+    assert_int_equal(csd_option_arg("d", arg, &size, &err), -EINVAL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -338,6 +460,8 @@ int main(void)
         cmocka_unit_test(limits),          cmocka_unit_test(cancel),
         cmocka_unit_test(audit),           cmocka_unit_test(together),
         cmocka_unit_test(append_together), cmocka_unit_test(narrow),
+        cmocka_unit_test(ranges),          cmocka_unit_test(zones),
+        cmocka_unit_test(arguments),
     };
     return cmocka_run_group_tests(tests, make_image, free_image);
 }
