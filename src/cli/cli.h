@@ -85,6 +85,9 @@ int cli_failed(const struct cli *cli, const char *format, ...)
 /* blk_open() with the message printed: returns CLI_OK, CLI_FAILED or CLI_USAGE. */
 int cli_open(const struct cli *cli, const char *spec, unsigned flags, struct blk **dev);
 
+/* The same for a spec or the name of a file, which may hold what means something in a spec. */
+int cli_open_path(const struct cli *cli, const char *name, unsigned flags, struct blk **dev);
+
 /* What servers share. Before any thread starts: SIGTERM, SIGINT and SIGHUP (unless it is
  * ignored) wait to be taken, and SIGPIPE is ignored. */
 void cli_block_signals(void);

@@ -351,7 +351,7 @@ static int open_device(struct job *job)
     const bool appends = cli_text(cli, "append", NULL) || cli_text(cli, "append-zones", NULL);
     const struct csd_options options = {.workers = 1,
                                         .read_ahead = cli_number(cli, "read-ahead", 0)};
-    int code = cli_open(cli, cli->operand[1], appends ? 0 : BLK_OPEN_READ_ONLY, &job->dev);
+    int code = cli_open_path(cli, cli->operand[1], appends ? 0 : BLK_OPEN_READ_ONLY, &job->dev);
     if (code == CLI_OK && csd_open(job->dev, &options, &job->csd, &err) < 0)
         code = cli_failed(cli, "%s", err.text);
     return code;
@@ -507,7 +507,7 @@ static const struct cli_option run_options[] = {
 static const struct cli_example run_examples[] = {
     {"ashlar csd run entropy.o file:disk.img --out bins --stats",
      "256 counts and the entropy of all of a device"},
-    {"ashlar csd run grep.o file:app.log --arg ERROR --format u64", "lines that hold a text"},
+    {"ashlar csd run grep.o app.log --arg ERROR --format u64", "lines that hold a text"},
     {"ashlar csd run filter.o 'zns:mem:4G?zone=64M' --zones 0-3 --arg i32:1000 --format u64",
      "a count over four zones"},
     {"ashlar csd run lz.o file:disk.img --range 0:64M --append 64M:64M --format u64",
@@ -527,7 +527,9 @@ const struct cli_command cli_csd_run = {
     .max_operands = 2,
     .summary = "run an eBPF program beside the data of a device",
     .description =
-        "PROGRAM.o is C compiled by `clang -target bpf -O2 -c`. It is verified, compiled, and run "
+        "PROGRAM.o is C compiled by `clang -target bpf -O2 -c`; DEVICE may also be the name of a "
+        "file. "
+        "It is verified, compiled, and run "
         "on the device; what it returns goes to standard output. It sees what it may read, what it "
         "may append to, and the bytes of --arg; nothing else exists for it, so a program may come "
         "from anyone.\n\n"

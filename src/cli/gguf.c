@@ -9,18 +9,9 @@
 
 #include "cli/cli.h"
 
-/* A device's spec, or the name of a file, which may hold what means something in a spec. */
 static int open_model(const struct cli *cli, struct blk **dev)
 {
-    const char *name = cli->operand[0];
-    char spec[2048] = "file:";
-    struct stat st;
-    if (stat(name, &st) < 0 || strlen(name) * 3 + 6 > sizeof(spec))
-        return cli_open(cli, name, BLK_OPEN_READ_ONLY, dev);
-    char *to = spec + 5;
-    for (; *name; name++)
-        to += strchr("%?&,", *name) ? sprintf(to, "%%%02X", *name) : sprintf(to, "%c", *name);
-    return cli_open(cli, spec, BLK_OPEN_READ_ONLY, dev);
+    return cli_open_path(cli, cli->operand[0], BLK_OPEN_READ_ONLY, dev);
 }
 
 /* ---- info ------------------------------------------------------------------------------- */

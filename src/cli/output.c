@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int cli_open(const struct cli *cli, const char *spec, unsigned flags, struct blk **dev)
@@ -14,6 +15,18 @@ int cli_open(const struct cli *cli, const char *spec, unsigned flags, struct blk
     if (error == 0)
         return CLI_OK;
     return error == -EINVAL ? cli_usage(cli, "%s", err.text) : cli_failed(cli, "%s", err.text);
+}
+
+int cli_open_path(const struct cli *cli, const char *name, unsigned flags, struct blk **dev)
+{
+    char spec[2048] = "file:";
+    struct stat st;
+    if (stat(name, &st) < 0 || strlen(name) * 3 + 6 > sizeof(spec))
+        return cli_open(cli, name, flags, dev);
+    char *to = spec + 5;
+    for (; *name; name++)
+        to += strchr("%?&,", *name) ? sprintf(to, "%%%02X", *name) : sprintf(to, "%c", *name);
+    return cli_open(cli, spec, flags, dev);
 }
 
 void cli_block_signals(void)

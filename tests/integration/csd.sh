@@ -177,6 +177,9 @@ check_fails "zones of a device without any" 2 'has no zones' run filter mem:1M -
 dd if=part of=zone bs=256K skip=2 count=1 status=none
 right "zones of a size of our own" crc32c zone "file:part?block=512" --zone-size 256K --zones 2 --
 
+cp text "a,file?with=it%&"
+right "a file by its name" grep text "a,file?with=it%&" --arg error -- error
+
 # ---- ranges, output, statistics ----------------------------------------------------------------
 
 dd if=ints of=piece bs=4096 skip=3 count=50 status=none
@@ -257,6 +260,7 @@ hostile "deep calls" 'deep|symbolic links|Bad address' \
 check_fails "no such program" 1 'No such file' "$ASHLAR" csd run nothing.o mem:1M
 check_fails "a program that is none" 1 'not a program' "$ASHLAR" csd run text mem:1M
 check_fails "no such device" 1 'nothing' run filter file:nothing
+check_fails "no such file" 2 'a file is written file:nothing' run filter nothing
 check_fails "no such function" 1 'no function nothing' run filter mem:1M --function nothing
 check_fails "a range past the end" 1 'has 1048576 bytes' run filter mem:1M --range 1M:512
 check_fails "half a block" 1 'whole blocks' run filter mem:1M --range 1:512
