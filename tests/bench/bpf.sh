@@ -2,7 +2,7 @@
 # Programs of the virtual machine beside the same C compiled for this one: tests/bench/bpf.sh
 # [ROUNDS [MIB]]. Rounds are interleaved; the table has medians and their ratios, for programs that
 # clang makes with and without 32-bit instructions. Environment: BPF_LOAD, the program that
-# measures; BPF_FLAGS, --unproven to run without checks also what the verifier does not accept.
+# measures.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 objects=$(mktemp -d)
@@ -13,5 +13,5 @@ for cpu in v3 v1; do
             -o "$objects/$(basename "$source" .c).o"
     done
     echo "-mcpu=$cpu"
-    "${BPF_LOAD:-$here/../../build/tests/bpf_load}" ${BPF_FLAGS:-} "$objects" "$@"
+    "${BPF_LOAD:-$here/../../build/tests/bpf_load}" "$objects" "$@"
 done

@@ -1,13 +1,11 @@
 /*
  * The same C, compiled for this machine and for the virtual one, over the same memory.
  *
- *     bpf_load [--unproven] DIRECTORY [ROUNDS [MIB]]
+ *     bpf_load DIRECTORY [ROUNDS [MIB]]
  *
  * DIRECTORY holds filter.o, histogram.o, mix.o and csv.o, made by `clang -target bpf`. Each round
- * runs every engine once; the table has medians of the processor's time, and
- * ratios of them to native. --unproven: also
- * what the verifier does not accept runs without checks (these programs are known not to reach
- * outside).
+ * runs every engine once; the table has medians of the processor's time, and ratios of them to
+ * native.
  */
 #include <ashlar/bpf.h>
 
@@ -71,7 +69,6 @@ struct bench {
     struct bpf_environment environment;
     struct bpf_prog *progs[ENGINES];
     struct bpf_vm *vms[ENGINES];
-    bool proven;
     uint64_t times[ENGINES][MAX_ROUNDS];
 };
 
@@ -94,13 +91,12 @@ static void *read_file(const char *path, size_t *size)
     return bytes;
 }
 
-static void open_engine(struct bench *b, const struct bpf_module *module, enum engine engine,
-                        bool unproven)
+static void open_engine(struct bench *b, const struct bpf_module *module, enum engine engine)
 {
     static char text[65536];
     struct bpf_log log = {.text = text, .size = sizeof(text)};
     const struct bpf_options options = {
-        .verify = engine == VERIFIED ? BPF_VERIFY_AUTO : BPF_VERIFY_CHECKED,
+        .verify = engine == VERIFIED ? BPF_VERIFY_REQUIRE : BPF_VERIFY_CHECKED,
         .engine = engine == INTERP ? BPF_ENGINE_INTERP : BPF_ENGINE_JIT,
         .function = "question",
     };
@@ -108,16 +104,6 @@ static void open_engine(struct bench *b, const struct bpf_module *module, enum e
     if (bpf_prog_open(module, &b->environment, &options, &prog, &log) < 0) {
         fprintf(stderr, "%s: %s", b->question->name, text);
         exit(1);
-    }
-    if (engine == VERIFIED) {
-        b->proven = prog->verified;
-        if (!b->proven && unproven) {
-            prog->verified = true;
-            bpf_jit_free(prog->jit);
-            prog->jit = bpf_jit_compile(prog);
-        } else if (!b->proven) {
-            fprintf(stderr, "%s is not verified:\n%s", b->question->name, text);
-        }
     }
     b->progs[engine] = prog;
     if (bpf_vm_open(prog, NULL, &b->vms[engine]) < 0)
@@ -172,11 +158,11 @@ static void measure(struct bench *b, unsigned rounds, double ratios[ENGINES])
     }
     for (unsigned e = VERIFIED; e < ENGINES; e++)
         printf("  %8.3f", ratios[e]);
-    printf("%s\n", b->proven ? "" : "  (not proven)");
+    printf("\n");
 }
 
-static void run_question(const struct question *question, const char *directory, bool unproven,
-                         unsigned rounds, uint64_t size, double ratios[ENGINES])
+static void run_question(const struct question *question, const char *directory, unsigned rounds,
+                         uint64_t size, double ratios[ENGINES])
 {
     struct bench *b = base_alloc(sizeof(*b));
     struct bpf_module *module;
@@ -198,7 +184,7 @@ static void run_question(const struct question *question, const char *directory,
         .entry = {BPF_REGION_START(0), BPF_RANGE((int64_t)size, (int64_t)size)},
     };
     for (unsigned e = VERIFIED; e < ENGINES; e++)
-        open_engine(b, module, e, unproven);
+        open_engine(b, module, e);
     measure(b, rounds, ratios);
     for (unsigned e = VERIFIED; e < ENGINES; e++) {
         bpf_vm_close(b->vms[e]);
@@ -226,8 +212,6 @@ static double fourth_root(double product)
 int main(int argc, char **argv)
 {
     double products[ENGINES] = {1, 1, 1, 1};
-    bool unproven = argc > 1 && !strcmp(argv[1], "--unproven");
-    argc -= unproven, argv += unproven;
     if (argc < 2)
         return 2;
     const unsigned rounds = argc > 2 ? (unsigned)atoi(argv[2]) : 5;
@@ -238,7 +222,7 @@ int main(int argc, char **argv)
            "of native: verified, checked, interp");
     for (unsigned i = 0; i < ARRAY_SIZE(questions); i++) {
         double ratios[ENGINES];
-        run_question(&questions[i], argv[1], unproven, rounds, size, ratios);
+        run_question(&questions[i], argv[1], rounds, size, ratios);
         for (unsigned e = 0; e < ENGINES; e++)
             products[e] *= ratios[e];
     }
