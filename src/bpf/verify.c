@@ -16,6 +16,7 @@
 #include "bpf/verify.h"
 
 #define MOST_STATES 8 /* at one instruction, in one queue */
+#define MOST_MEMORY (UINT64_C(32) << 20)
 
 /* ---- what is wrong ----------------------------------------------------------------------- */
 
@@ -314,12 +315,17 @@ static bool step(struct verifier *v, struct state *s)
 
 static bool too_long(struct verifier *v, struct state *s)
 {
-    if (v->looked++ < v->limit)
+    if (v->looked++ < v->limit && v->memory < MOST_MEMORY)
         return false;
     struct failure f = {.state = s, .insn = state_top(s)->pc};
-    snprintf(f.reason, sizeof(f.reason),
-             "the program is too complex: %llu instructions were looked at, which is the limit",
-             (unsigned long long)v->limit);
+    if (v->memory < MOST_MEMORY)
+        snprintf(f.reason, sizeof(f.reason),
+                 "the program is too complex: %llu instructions were looked at, which is the limit",
+                 (unsigned long long)v->limit);
+    else
+        snprintf(f.reason, sizeof(f.reason),
+                 "the program is too complex: the verifier would need more than %llu MiB of memory",
+                 (unsigned long long)(MOST_MEMORY >> 20));
     reject(v, &f);
     return true;
 }

@@ -95,7 +95,8 @@ struct frame {
 
 struct state {
     struct state *next;
-    unsigned depth; /* the last of frames */
+    unsigned depth;   /* the last of frames */
+    uint64_t counted; /* bytes, in the verifier's memory */
     struct frame *frames[BPF_MAX_DEPTH];
     bool begins;         /* a pass of a loop begins here: do not take it for a new arrival */
     uint32_t iterations; /* in a loop that is gone through exactly */
@@ -150,7 +151,7 @@ struct verifier {
     struct attempt *attempt; /* the innermost loop, or all of the program */
     uint8_t *no_exact;       /* of each loop: going through it exactly was of no use */
     int error;               /* ends it: -EACCES (the log has the reason), -ENOMEM */
-    uint64_t states, states_peak;
+    uint64_t memory;         /* of states */
 };
 
 /* verify_flow.c */
@@ -210,6 +211,8 @@ struct value *state_place(struct state *s, unsigned place); /* NULL: no such slo
 struct mapping {
     struct {
         uint32_t old;
+        bool nameless;         /* a value of new without a name; form is a symbol of its own */
+        struct interval range; /* of that */
         struct form form;
     } symbols[MAX_SYMBOLS * 2];
     unsigned symbol_count;
@@ -317,6 +320,7 @@ struct attempt {
     struct template templates[MAX_TEMPLATES];
     unsigned template_count;
 };
+void failure_clear(struct verifier *v, struct failure *f);
 struct attempt *attempt_new(struct verifier *v, struct attempt *parent);
 void attempt_free(struct verifier *v, struct attempt *a);
 void attempt_queue(struct verifier *v, struct state **list, struct state *s, uint32_t base);
@@ -324,7 +328,12 @@ void attempt_route(struct verifier *v, struct attempt *a, struct state *s);
 bool attempt_definite(const struct attempt *a);
 void loop_begin(struct verifier *v, struct state *s);
 void loop_pass_end(struct verifier *v);
+
+/* verify_guess.c */
+bool loop_places(struct verifier *v, struct attempt *a);
+bool loop_counted(const struct attempt *a);
 void loop_compared(struct verifier *v, const struct form *difference);
-void failure_clear(struct verifier *v, struct failure *f);
+struct state *loop_guess(struct verifier *v, struct attempt *a);
+const struct form *loop_place_form(struct state *s, unsigned place, struct form *constant);
 
 #endif

@@ -321,10 +321,8 @@ bool verify_call_helper(struct verifier *v, struct state *s, uint64_t id)
     for (unsigned number = 1; number <= 5; number++)
         if (!check_argument(&c, number))
             return false;
-    for (unsigned r = 0; r < 6; r++) {
+    for (unsigned r = 0; r < 6; r++)
         args[r] = f->regs[r];
-        f->regs[r] = (struct value){0};
-    }
     if (!check_overlap(&c, args))
         return false;
     if (c.helper->moves)
@@ -335,6 +333,8 @@ bool verify_call_helper(struct verifier *v, struct state *s, uint64_t id)
         if (!written(&c, number, args))
             return false;
     returned(&c, &result, args);
+    for (unsigned r = 0; r < 6; r++)
+        f->regs[r] = (struct value){0};
     f->regs[0] = result;
     f->pc++;
     return true;

@@ -98,18 +98,24 @@ static struct slot *slot_make(struct verifier *v, struct state *s, unsigned fram
     return frame_reach(v, s->frames[frame], slot + 1) ? &s->frames[frame]->slots[slot] : NULL;
 }
 
-/* The bytes that an access may touch: from the first to the end of the last. false: not bounded
- * (which was found wrong before). */
-static bool stack_bytes(struct state *s, const struct value *pointer, int64_t offset, uint64_t size,
-                        uint64_t *first, uint64_t *end)
+/* The bytes that an access may touch. */
+struct extent {
+    uint64_t first, end;
+    bool exact; /* all of them */
+};
+
+/* If it is not bounded, which was found wrong before, it may touch all of the frame. */
+static struct extent stack_extent(struct state *s, const struct value *pointer, int64_t offset,
+                                  uint64_t size)
 {
     struct scalar range = value_range(s, pointer);
-    if (range.all.smin + offset < 0 || range.all.smax > BPF_FRAME_SIZE || size > BPF_FRAME_SIZE ||
-        range.all.smax + offset + (int64_t)size > BPF_FRAME_SIZE)
-        return false;
-    *first = (uint64_t)(range.all.smin + offset);
-    *end = (uint64_t)(range.all.smax + offset) + size;
-    return true;
+    struct extent all = {0, BPF_FRAME_SIZE, false};
+    int64_t first, end;
+    if (size > BPF_FRAME_SIZE || __builtin_add_overflow(range.all.smin, offset, &first) ||
+        __builtin_add_overflow(range.all.smax, offset, &end) ||
+        __builtin_add_overflow(end, (int64_t)size, &end) || first < 0 || end > BPF_FRAME_SIZE)
+        return all;
+    return (struct extent){(uint64_t)first, (uint64_t)end, scalar_is_const(&range)};
 }
 
 static bool bytes_readable(struct verifier *v, struct state *s, unsigned frame, uint64_t first,
@@ -134,10 +140,10 @@ static bool bytes_readable(struct verifier *v, struct state *s, unsigned frame, 
 bool stack_readable(struct verifier *v, struct state *s, const struct value *pointer,
                     int64_t offset, uint64_t size, const char *who)
 {
-    uint64_t first, end;
-    if (pointer->span != BPF_SPAN_STACK || !stack_bytes(s, pointer, offset, size, &first, &end))
+    if (pointer->span != BPF_SPAN_STACK)
         return true;
-    return bytes_readable(v, s, pointer->frame, first, end, who);
+    struct extent e = stack_extent(s, pointer, offset, size);
+    return bytes_readable(v, s, pointer->frame, e.first, e.end, who);
 }
 
 static void slot_to_bytes(struct slot *slot)
@@ -152,12 +158,9 @@ static void slot_to_bytes(struct slot *slot)
 void stack_written(struct verifier *v, struct state *s, const struct value *pointer, int64_t offset,
                    uint64_t min_size, uint64_t max_size)
 {
-    uint64_t first, end;
-    if (!stack_bytes(s, pointer, offset, max_size, &first, &end))
-        return;
-    bool exact = end - first == max_size; /* where it begins is known */
-    for (uint64_t byte = first; byte < end; byte++) {
-        bool surely = exact && byte < first + min_size;
+    struct extent e = stack_extent(s, pointer, offset, max_size);
+    for (uint64_t byte = e.first; byte < e.end; byte++) {
+        bool surely = e.exact && byte < e.first + min_size;
         struct slot *slot =
             surely ? slot_make(v, s, pointer->frame, byte) : slot_of(s, pointer->frame, byte);
         if (!slot)
@@ -173,10 +176,9 @@ void stack_written(struct verifier *v, struct state *s, const struct value *poin
 bool stack_store(struct verifier *v, struct state *s, const struct value *pointer, int64_t offset,
                  uint64_t size, const struct value *value)
 {
-    uint64_t first, end;
-    if (!stack_bytes(s, pointer, offset, size, &first, &end))
-        return true;
-    bool exact = end - first == size;
+    struct extent e = stack_extent(s, pointer, offset, size);
+    uint64_t first = e.first;
+    bool exact = e.exact;
     if (value->kind != VALUE_SCALAR && (!exact || size != 8 || first % 8))
         return verify_fail(v, s, "a pointer is stored where it is not known, or not aligned");
     if (exact && size == 8 && first % 8 == 0) {
@@ -202,11 +204,10 @@ bool stack_store(struct verifier *v, struct state *s, const struct value *pointe
 static bool stack_load(struct verifier *v, struct state *s, const struct value *pointer,
                        int64_t offset, uint64_t size, struct value *out)
 {
-    uint64_t first, end;
+    struct extent e = stack_extent(s, pointer, offset, size);
+    uint64_t first = e.first;
+    bool exact = e.exact;
     *out = value_scalar(scalar_unknown());
-    if (!stack_bytes(s, pointer, offset, size, &first, &end))
-        return true;
-    bool exact = end - first == size;
     struct slot *slot = slot_of(s, pointer->frame, first);
     if (exact && slot && first % 8 == 0 && slot->value.kind == VALUE_STALE && size == 8)
         return verify_fail(v, s,
@@ -219,7 +220,7 @@ static bool stack_load(struct verifier *v, struct state *s, const struct value *
         *out = slot->value;
         return true; /* of a smaller size: the caller takes the low part */
     }
-    if (!bytes_readable(v, s, pointer->frame, first, end, "load"))
+    if (!bytes_readable(v, s, pointer->frame, first, e.end, "load"))
         return false;
     if (!exact)
         return true;

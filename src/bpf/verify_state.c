@@ -6,6 +6,9 @@
 #include "base/util.h"
 #include "bpf/verify.h"
 
+#define NAMES_LEFT 16
+#define COPY_WORK  8192 /* copying so many bytes counts like an instruction */
+
 /* ---- memory ------------------------------------------------------------------------------ */
 
 static struct state *out_of_memory(struct verifier *v)
@@ -19,8 +22,17 @@ struct state *state_new(struct verifier *v)
     struct state *s = base_alloc(sizeof(*s));
     if (!s)
         return out_of_memory(v);
-    v->states_peak = max_u64(v->states_peak, ++v->states);
+    v->memory += sizeof(*s);
     return s;
+}
+
+/* Memory is counted by what states have when they are made; it need not be exact. */
+static uint64_t frames_size(const struct state *s)
+{
+    uint64_t size = 0;
+    for (unsigned i = 0; i < BPF_MAX_DEPTH && s->frames[i]; i++)
+        size += sizeof(struct frame) + s->frames[i]->room * sizeof(struct slot);
+    return size;
 }
 
 static struct frame *frame_copy(const struct frame *f)
@@ -49,6 +61,7 @@ struct state *state_copy(struct verifier *v, const struct state *s)
         return NULL;
     *copy = *s;
     copy->next = NULL;
+    copy->counted = 0;
     for (unsigned i = 0; i < BPF_MAX_DEPTH; i++)
         copy->frames[i] = NULL;
     for (unsigned i = 0; i <= s->depth; i++) {
@@ -58,6 +71,9 @@ struct state *state_copy(struct verifier *v, const struct state *s)
             return out_of_memory(v);
         }
     }
+    copy->counted = frames_size(copy);
+    v->memory += copy->counted;
+    v->looked += copy->counted / COPY_WORK;
     return copy;
 }
 
@@ -74,7 +90,7 @@ void state_free(struct verifier *v, struct state *s)
         return;
     for (unsigned i = 0; i < BPF_MAX_DEPTH; i++)
         frame_free(s->frames[i]);
-    v->states--;
+    v->memory -= sizeof(*s) + s->counted;
     base_free(s);
 }
 
@@ -285,13 +301,16 @@ void state_trim(struct verifier *v, struct state *s, uint32_t base)
     s->fact_count = facts;
 }
 
+/* All that has none gets a name, as long as there is room for those that will be needed. */
 void state_name_all(struct verifier *v, struct state *s)
 {
-    for (unsigned i = 0; i <= s->depth; i++) {
-        struct frame *f = s->frames[i];
+    for (unsigned i = 0; i <= s->depth; i++)
         for (unsigned r = 0; r < BPF_FP; r++)
-            value_name(v, s, &f->regs[r]);
-        for (unsigned slot = 0; slot < f->used; slot++)
-            value_name(v, s, &f->slots[slot].value);
-    }
+            value_name(v, s, &s->frames[i]->regs[r]);
+    for (unsigned i = s->depth + 1; i-- > 0;)
+        for (unsigned slot = 0; slot < s->frames[i]->used; slot++) {
+            if (s->symbol_count > MAX_SYMBOLS - NAMES_LEFT)
+                return;
+            value_name(v, s, &s->frames[i]->slots[slot].value);
+        }
 }

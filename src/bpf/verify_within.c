@@ -34,6 +34,7 @@ static bool give_meaning(struct mapping *map, uint32_t symbol, const struct form
     if (map->symbol_count == ARRAY_SIZE(map->symbols))
         return false;
     map->symbols[map->symbol_count].old = symbol;
+    map->symbols[map->symbol_count].nameless = false;
     map->symbols[map->symbol_count++].form = *form;
     return true;
 }
@@ -88,14 +89,34 @@ static bool forms_match(struct compare *c, const struct form *new, const struct 
     return give_meaning(c->map, left.symbol, &rest);
 }
 
+/* A value that has no name, for there were too many, or none that is a sum, can be what a symbol of
+ * old stands for. */
+static bool nameless_matches(struct compare *c, const struct value *new, const struct value *old)
+{
+    const struct form *form = &old->form;
+    struct mapping *map = c->map;
+    if (form->count != 1 || form->base || form->terms[0].factor != 1 ||
+        form->terms[0].symbol < c->base || meaning(map, form->terms[0].symbol))
+        return false;
+    struct form own = form_symbol(UINT32_MAX - map->symbol_count);
+    if (!give_meaning(map, form->terms[0].symbol, &own))
+        return false;
+    map->symbols[map->symbol_count - 1].nameless = true;
+    map->symbols[map->symbol_count - 1].range =
+        (struct interval){new->range.all.smin, new->range.all.smax};
+    return true;
+}
+
 static bool numbers_match(struct compare *c, const struct value *new, const struct value *old)
 {
     if (old->shifted != new->shifted)
-        return !old->shifted && !old->formed;
+        return !old->shifted && (!old->formed || nameless_matches(c, new, old));
     if (!old->formed || !old->form.count)
         return true;
     if (new->formed && forms_match(c, &new->form, &old->form))
         return true;
+    if (!new->formed && !scalar_is_const(&new->range))
+        return nameless_matches(c, new, old);
     struct form number = form_const(new->range.all.smin);
     return scalar_is_const(&new->range) && !new->shifted &&forms_match(c, &number, &old->form);
 }
@@ -177,6 +198,15 @@ static bool interval_within(struct interval a, struct interval b)
     return a.min >= b.min && a.max <= b.max;
 }
 
+static struct interval meaning_range(const struct compare *c, uint32_t symbol,
+                                     const struct form *form)
+{
+    for (unsigned i = 0; i < c->map->symbol_count; i++)
+        if (c->map->symbols[i].old == symbol && c->map->symbols[i].nameless)
+            return c->map->symbols[i].range;
+    return state_query(c->new, form);
+}
+
 /* What old says of its symbols is true of what they mean. */
 static bool symbols_within(const struct compare *c)
 {
@@ -190,7 +220,7 @@ static bool symbols_within(const struct compare *c)
             return false;
         if (left_count)
             continue; /* nothing refers to it */
-        if (!interval_within(state_query(c->new, &form), symbol->range))
+        if (!interval_within(meaning_range(c, symbol->id, &form), symbol->range))
             return false;
     }
     for (unsigned i = 0; i < c->old->fact_count; i++) {
