@@ -47,7 +47,8 @@ struct csd_run;
 struct csd_options {
     unsigned workers;    /* programs that run at the same time; 0: one for each processor, if the
                             device has as many queues */
-    uint64_t read_ahead; /* bytes that are read in advance for each program; 0: 4 MiB */
+    uint64_t read_ahead; /* bytes that are read in advance for each program, in up to 64
+                            requests; 0: 4 MiB */
 };
 
 /*
@@ -68,8 +69,9 @@ struct csd_load_options {
 };
 
 /*
- * Make a program ready: verify and compile it, once for all its runs. options may be NULL. The
- * module may be closed afterwards. Errors: those of bpf_prog_open(), with the reason in the log.
+ * Make a program ready: verify and compile it, once for all its runs. Without options (NULL) it
+ * must be proven safe. The module may be closed afterwards. Errors: those of bpf_prog_open(), with
+ * the reason in the log.
  */
 ASHLAR_API int csd_load(struct csd *csd, const struct bpf_module *module,
                         const struct csd_load_options *options, struct csd_program **program,
@@ -166,7 +168,7 @@ ASHLAR_API int csd_submit(struct csd_program *program, const struct csd_call *ca
  */
 ASHLAR_API int csd_wait(struct csd_run *run, struct csd_result *result);
 
-/* End a run soon. It must be waited for all the same. */
+/* End a run soon, before csd_wait() has returned it. It must be waited for all the same. */
 ASHLAR_API void csd_cancel(struct csd_run *run);
 
 /* Submit and wait. What csd_submit() refuses is in result->error too. */

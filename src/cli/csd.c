@@ -153,8 +153,10 @@ static int read_call(struct job *job)
 static void write_out(void *user, const void *data, size_t size)
 {
     struct job *job = user;
-    if (!job->out_error && fwrite(data, size, 1, job->out) != 1)
-        job->out_error = errno ? errno : EIO;
+    if (job->out_error || fwrite(data, size, 1, job->out) == 1)
+        return;
+    job->out_error = errno ? errno : EIO;
+    kill(getpid(), SIGTERM); /* nobody takes it: the run is to end */
 }
 
 static void print_debug(void *user, const char *text)

@@ -129,18 +129,27 @@ static int read_range(struct csd_run *run, uint64_t offset, uint8_t *to, uint64_
     return read_plain(run, offset, to, len);
 }
 
+/* What the program sees of a read that failed is zeroes. */
 HELPER(read)
 {
     struct csd_run *run = bpf_vm_user(vm);
+    uint8_t *to = bpf_vm_memory(vm, a5, a4, true);
     uint64_t there;
-    if (!locate(run, a1, a2, a3, a4, &there))
-        return result_of(-ERANGE);
-    if (!a4)
-        return 0;
-    void *to = memory(vm, a5, a4, true);
-    return to && csd_check(run) == 0
-               ? result_of(read_range(run, run->call.read.offset + there, to, a4))
-               : 0;
+    int error = -ERANGE;
+    if (locate(run, a1, a2, a3, a4, &there)) {
+        if (!a4)
+            return 0;
+        if (!to) {
+            bpf_vm_fail(vm, -EFAULT);
+            return 0;
+        }
+        error = csd_check(run);
+        if (error == 0)
+            error = read_range(run, run->call.read.offset + there, to, a4);
+    }
+    if (error < 0 && to && a4)
+        memset(to, 0, a4);
+    return result_of(error);
 }
 
 HELPER(write)

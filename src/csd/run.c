@@ -241,10 +241,13 @@ void csd_execute(struct csd_worker *worker, struct csd_run *run)
     if (r->error < 0)
         return;
     r->error = publish(run, vm);
-    if (r->error == 0)
+    if (r->error == 0) {
         r->error = prepare(worker, run, vm);
-    if (r->error == 0)
-        run_program(run);
+        if (r->error < 0)
+            snprintf(r->message, sizeof(r->message), "the zones of the device are not told");
+        else
+            run_program(run);
+    }
     base_free(run->parts);
     publish(run, NULL);
     bpf_vm_close(vm);

@@ -17,7 +17,7 @@ enum {
 
 enum { CSD_MAX_PIECES = 65 };
 
-/* How the devices's readable range is cut into requests: the same for all runs of a csd. */
+/* How a device's readable range is cut into requests: the same for all runs of a csd. */
 struct csd_geometry {
     uint32_t block;  /* of the device */
     uint32_t sector; /* what programs count in: a block, at least 512 */

@@ -213,6 +213,10 @@ check_fails "a budget" 1 'budget of 1000 instructions' run filter file:ints --bu
 check_fails "an argument that is too long" 1 'program returned -22' \
     run grep file:text --arg "$(head -c 64 /dev/zero | tr '\0' x)" --out result
 
+timeout 60 "$ASHLAR" csd run all.o null:1T 2>err | head -c 100 >/dev/null
+[ "${PIPESTATUS[0]}" = 1 ] && grep -q 'Broken pipe' err && pass "nobody takes what it returns" ||
+    fail "nobody takes what it returns" "$(cat err)"
+
 # ---- hostile programs --------------------------------------------------------------------------
 
 hostile() { # NAME PATTERN CODE OPTION...

@@ -52,6 +52,10 @@ check "and the example of ublk" cc -Wall -Wextra -Werror -o "$TMP/counter" "$(di
 if [ ! -e /dev/ublk-control ]; then
     check_fails "which says what is missing here" 1 'modprobe ublk_drv' "$TMP/counter"
 fi
+# shellcheck disable=SC2086
+check "and the example of csd" cc -Wall -Wextra -Werror -o "$TMP/csd_run" "$(dirname "$0")/../../examples/csd_run.c" $flags -Wl,-rpath,"$lib"
+check "which runs a program" sh -c "
+    '$TMP/csd_run' '$root/lib/ashlar/programs/entropy.o' mem:1M | grep -q '^257 numbers, the first is 1048576; 1048576'"
 check "only public symbols are shown" sh -c "
     ! nm -D --defined-only '$lib/libashlar.so' | awk '{ print \$3 }' |
         grep -vE '^(blk_|bench_|bpf_|csd_|gguf_|ublk_|_init|_fini|__asan|__odr_asan|__ubsan)' | grep ."

@@ -184,6 +184,23 @@ static void read_helper(void **state)
     close_all(csd, dev);
 }
 
+/* A read that failed leaves nothing of what was in memory before, and nothing of the device. */
+static void read_failed(void **state)
+{
+    (void)state;
+    struct blk *dev = open_image("mem:4M");
+    struct csd *csd = open_csd(dev, 1, 0);
+    const struct csd_call call = {.read = {0, 65536}};
+    struct csd_result r;
+    struct csd_program *p = load(
+        csd, "r1 = -1\n *(u64 *)(r10 -8) = r1\n r1 = 0\n r2 = 127\n r3 = 508\n r4 = 8\n r5 = r10\n"
+             "r5 += -8\n call 2\n if r0 != -34 goto end\n r0 = *(u64 *)(r10 -8)\n end: exit");
+    assert_int_equal(csd_run(p, &call, &r), 0);
+    assert_int_equal(r.value, 0);
+    csd_unload(p);
+    close_all(csd, dev);
+}
+
 /* bpf_read() in a row is read in advance; with steps of any size, and jumps between. */
 static void read_sequence(void **state)
 {
@@ -568,11 +585,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chunks),        cmocka_unit_test(keep),
         cmocka_unit_test(seek),          cmocka_unit_test(read_helper),
-        cmocka_unit_test(read_sequence), cmocka_unit_test(prefetch),
-        cmocka_unit_test(facts),         cmocka_unit_test(debug),
-        cmocka_unit_test(returned),      cmocka_unit_test(write_plain),
-        cmocka_unit_test(write_zoned),   cmocka_unit_test(append_stream),
-        cmocka_unit_test(append_zones),  cmocka_unit_test(refused),
+        cmocka_unit_test(read_failed),   cmocka_unit_test(read_sequence),
+        cmocka_unit_test(prefetch),      cmocka_unit_test(facts),
+        cmocka_unit_test(debug),         cmocka_unit_test(returned),
+        cmocka_unit_test(write_plain),   cmocka_unit_test(write_zoned),
+        cmocka_unit_test(append_stream), cmocka_unit_test(append_zones),
+        cmocka_unit_test(refused),
     };
     return cmocka_run_group_tests(tests, make_image, free_image);
 }
