@@ -595,6 +595,13 @@ static void spread(struct state *s, const struct value *value)
     }
 }
 
+/* What is known of a number is known of its form. false: it cannot be. */
+static bool tell_form(struct state *s, const struct value *value)
+{
+    struct interval range = {value->range.all.smin, value->range.all.smax};
+    return !has_form(value) || state_assume(s, &value->form, range);
+}
+
 static bool branch_numbers(struct verifier *v, struct state *s, unsigned op, bool is32, bool taken,
                            struct value *a, struct value *b)
 {
@@ -616,7 +623,7 @@ static bool branch_numbers(struct verifier *v, struct state *s, unsigned op, boo
     b->range = rb;
     spread(s, a);
     spread(s, b);
-    return true;
+    return tell_form(s, a) && tell_form(s, b);
 }
 
 /* Offsets into one object compare as addresses do. */

@@ -89,7 +89,8 @@ static bool forms_match(struct compare *c, const struct form *new, const struct 
     return give_meaning(c->map, left.symbol, &rest);
 }
 
-/* A value that has no name, for there were too many, can be what a symbol of old stands for. */
+/* A value that has no name, for there were too many, or none that is a sum, can be what a symbol of
+ * old stands for. */
 static bool nameless_matches(struct compare *c, const struct value *new, const struct value *old)
 {
     const struct form *form = &old->form;
@@ -109,7 +110,7 @@ static bool nameless_matches(struct compare *c, const struct value *new, const s
 static bool numbers_match(struct compare *c, const struct value *new, const struct value *old)
 {
     if (old->shifted != new->shifted)
-        return !old->shifted && !old->formed;
+        return !old->shifted && (!old->formed || nameless_matches(c, new, old));
     if (!old->formed || !old->form.count)
         return true;
     if (new->formed && forms_match(c, &new->form, &old->form))

@@ -39,7 +39,7 @@ static void one_step(struct blk_queue *q, struct told *t, uint64_t *random)
         error = blk_zone_reset(q, zone * ZONE);
         memset(pending[zone], 0, sizeof(pending[zone]));
         memset(t->promised[zone], 0, sizeof(t->promised[zone]));
-        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        __atomic_signal_fence(__ATOMIC_SEQ_CST); /* it is killed, not read meanwhile */
         t->life[zone]++;
     } else if (what == 18) {
         error = blk_flush(q);
