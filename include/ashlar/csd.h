@@ -106,8 +106,9 @@ struct csd_call {
     uint64_t timeout_ns;     /* 0: an hour */
     uint64_t max_return;     /* bytes; more end the run with -EFBIG; 0: 1 GiB */
 
-    /* The next piece of what the program returns. NULL: it is gathered in result.data. */
-    void (*returned)(void *user, const void *data, size_t size);
+    /* The next piece of what the program returns; a negative errno ends the run with it. NULL: it
+     * is gathered in result.data. */
+    int (*returned)(void *user, const void *data, size_t size);
     /* What it says with bpf_debug(). NULL: nobody listens. */
     void (*debug)(void *user, const char *text);
     void *user;
@@ -164,7 +165,8 @@ ASHLAR_API int csd_submit(struct csd_program *program, const struct csd_call *ca
  * Wait until a run has ended, take its result, and free it; once for each run. Returns
  * result->error: 0; -ETIME: past its budget or deadline; -ECANCELED; -EFAULT: a checked program
  * reached outside its memory; -EFBIG: it returned too much; -ELOOP, -EINVAL: as bpf_vm_run();
- * -ENOMEM; -EIO and the like: what it appended could not be made durable at the end.
+ * -ENOMEM; -EIO and the like: what it appended could not be made durable at the end; or what the
+ * callback for returned data answered.
  */
 ASHLAR_API int csd_wait(struct csd_run *run, struct csd_result *result);
 

@@ -8,45 +8,12 @@
 
 #include "base/platform.h"
 #include "cli/cli.h"
+#include "cli/program.h"
 
-#define MAX_PROGRAM (UINT64_C(64) << 20)
-#define BUDGET      UINT64_C(1000000000)
-#define TIMEOUT     UINT64_C(10000000000)
+#define BUDGET  UINT64_C(1000000000)
+#define TIMEOUT UINT64_C(10000000000)
 
 /* ---- files ------------------------------------------------------------------------------ */
-
-/* All of a file, also of a pipe; freed by the caller. */
-static int read_file(const struct cli *cli, const char *path, uint64_t most, uint8_t **data,
-                     size_t *size)
-{
-    FILE *f = fopen(path, "rb");
-    size_t room = 0, n = 1;
-    *data = NULL;
-    *size = 0;
-    if (!f)
-        return cli_failed(cli, "%s: %s", path, strerror(errno));
-    while (n && *size <= most) {
-        if (*size == room) {
-            room = room ? 2 * room : 65536;
-            uint8_t *more = realloc(*data, room);
-            if (!more)
-                break;
-            *data = more;
-        }
-        n = fread(*data + *size, 1, room - *size, f);
-        *size += n;
-    }
-    const int code = ferror(f)      ? cli_failed(cli, "%s: %s", path, strerror(errno))
-                     : *size > most ? cli_failed(cli, "%s: more than %" PRIu64 " bytes", path, most)
-                     : n && !feof(f) ? cli_failed(cli, "%s: not enough memory", path)
-                                     : CLI_OK;
-    fclose(f);
-    if (code != CLI_OK) {
-        free(*data);
-        *data = NULL;
-    }
-    return code;
-}
 
 static int write_file(const struct cli *cli, const char *path, const void *data, uint64_t size)
 {
@@ -132,7 +99,7 @@ static int open_module(struct job *job)
     job->log = (struct bpf_log){.text = calloc(1, LOG_SIZE), .size = LOG_SIZE};
     if (!job->log.text)
         return cli_failed(cli, "not enough memory");
-    int code = read_file(cli, cli->operand[0], MAX_PROGRAM, &data, &size);
+    int code = cli_read_file(cli, cli->operand[0], PROGRAM_MAX, &data, &size);
     if (code != CLI_OK)
         return code;
     if (!strcmp(format, "hex"))
@@ -159,7 +126,7 @@ static int make_memory(struct job *job)
         return cli_usage(cli, "--mem-size must be at most 1G");
     if (path) {
         int code =
-            read_file(cli, path, size ? size : BPF_MAX_ARENA, &job->memory, &job->memory_size);
+            cli_read_file(cli, path, size ? size : BPF_MAX_ARENA, &job->memory, &job->memory_size);
         if (code != CLI_OK)
             return code;
     }
@@ -182,13 +149,8 @@ static int open_prog(struct job *job, enum bpf_verify verify)
         .helper_count = 1,
         .entry = {BPF_REGION_START(0), BPF_RANGE(size, size)},
     };
-    const struct bpf_options options = {
-        .verify = verify,
-        .engine = cli_flag(cli, "interp") ? BPF_ENGINE_INTERP
-                  : cli_flag(cli, "jit")  ? BPF_ENGINE_JIT
-                                          : BPF_ENGINE_AUTO,
-        .function = cli_text(cli, "function", NULL),
-    };
+    struct bpf_options options = program_options(cli, BPF_VERIFY_REQUIRE);
+    options.verify = verify;
     job->log.verbose = cli_flag(cli, "verbose");
     int r = bpf_prog_open(job->module, &job->environment, &options, &job->prog, &job->log);
     if (r == 0)
@@ -245,14 +207,6 @@ static int run_verify(struct cli *cli)
 
 /* ---- run -------------------------------------------------------------------------------- */
 
-static enum bpf_verify how_verified(const struct cli *cli)
-{
-    const char *how = cli_text(cli, "verify", "require");
-    return !strcmp(how, "auto")      ? BPF_VERIFY_AUTO
-           : !strcmp(how, "checked") ? BPF_VERIFY_CHECKED
-                                     : BPF_VERIFY_REQUIRE;
-}
-
 static void print_stats(const struct job *job, uint64_t ns)
 {
     const uint64_t instructions = bpf_vm_instructions(job->vm);
@@ -304,8 +258,9 @@ static int run_run(struct cli *cli)
     if (code == CLI_OK)
         code = make_memory(&job);
     if (code == CLI_OK)
-        code = open_prog(&job, how_verified(cli));
-    if (code == CLI_OK && how_verified(cli) == BPF_VERIFY_AUTO && !bpf_prog_verified(job.prog)) {
+        code = open_prog(&job, program_verify(cli, BPF_VERIFY_REQUIRE));
+    if (code == CLI_OK && program_verify(cli, BPF_VERIFY_REQUIRE) == BPF_VERIFY_AUTO &&
+        !bpf_prog_verified(job.prog)) {
         print_log(&job);
         fprintf(stderr, "%s: not proven safe, runs checked\n", cli->operand[0]);
     }
@@ -318,7 +273,6 @@ static int run_run(struct cli *cli)
 /* ---- tables ----------------------------------------------------------------------------- */
 
 static const char *const formats[] = {"elf", "raw", "hex", NULL};
-static const char *const verifies[] = {"require", "auto", "checked", NULL};
 
 #define FORMAT                                                                                     \
     {                                                                                              \
@@ -326,11 +280,6 @@ static const char *const verifies[] = {"require", "auto", "checked", NULL};
             "elf: what clang made (the default); raw: bare instructions; hex: these as hex "       \
             "digits",                                                                              \
             .choices = formats                                                                     \
-    }
-#define FUNCTION                                                                                   \
-    {                                                                                              \
-        "function", CLI_TEXT, "NAME",                                                              \
-            "where it starts; by default main, or the only function that is not static"            \
     }
 #define MEM                                                                                        \
     {                                                                                              \
@@ -353,18 +302,18 @@ static const struct cli_option disasm_options[] = {
 };
 
 static const struct cli_option verify_options[] = {
-    FUNCTION, MEM, MEM_SIZE, VERBOSE, FORMAT, {0},
+    PROGRAM_FUNCTION, MEM, MEM_SIZE, VERBOSE, FORMAT, {0},
 };
 
 static const struct cli_option run_options[] = {
-    FUNCTION,
+    PROGRAM_FUNCTION,
     MEM,
     MEM_SIZE,
     {"out", CLI_TEXT, "FILE", "write its memory there after the run"},
     {"verify", CLI_TEXT, "HOW",
      "require: run only what is proven safe (the default); auto: what cannot be proven runs with "
      "checks; checked: prove nothing, check everything",
-     .choices = verifies},
+     .choices = program_verify_choices},
     {"jit", CLI_FLAG, NULL, "compile it, or fail"},
     {"interp", CLI_FLAG, NULL, "interpret it; by default it is compiled where that is possible"},
     {"budget", CLI_COUNT, "N", "instructions after which it is ended; 1000000000 by default"},

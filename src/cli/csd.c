@@ -11,10 +11,10 @@
 #include "base/platform.h"
 #include "base/util.h"
 #include "cli/cli.h"
+#include "cli/program.h"
 #include "csd/option.h"
 
-#define MAX_PROGRAM (UINT64_C(64) << 20)
-#define LOG_SIZE    (1u << 20)
+#define LOG_SIZE (1u << 20)
 
 struct job {
     struct cli *cli;
@@ -34,47 +34,13 @@ struct job {
 static int read_module(struct job *job, const char *path)
 {
     struct cli *cli = job->cli;
-    FILE *f = fopen(path, "rbe");
-    if (!f)
-        return cli_failed(cli, "%s: %s", path, strerror(errno));
-    char *text = NULL;
-    size_t size = 0, n;
-    char part[65536];
-    FILE *memory = open_memstream(&text, &size);
-    while (memory && (n = fread(part, 1, sizeof(part), f)) > 0 && size <= MAX_PROGRAM) {
-        fwrite(part, 1, n, memory);
-        fflush(memory);
-    }
-    const bool failed = ferror(f) || !memory || fclose(memory);
-    fclose(f);
-    int code = CLI_OK;
-    if (failed)
-        code = cli_failed(cli, "%s: cannot be read", path);
-    else if (size > MAX_PROGRAM)
-        code = cli_failed(cli, "%s: is larger than %" PRIu64 " bytes", path, MAX_PROGRAM);
-    else if (bpf_module_open(text, size, &job->module, &job->log) < 0)
+    uint8_t *data;
+    size_t size;
+    int code = cli_read_file(cli, path, PROGRAM_MAX, &data, &size);
+    if (code == CLI_OK && bpf_module_open(data, size, &job->module, &job->log) < 0)
         code = cli_failed(cli, "%s: not a program that can be loaded: %s", path, job->log.text);
-    free(text);
+    free(data);
     return code;
-}
-
-static enum bpf_verify how_verified(const struct cli *cli)
-{
-    const char *how = cli_text(cli, "verify", "auto");
-    return !strcmp(how, "require")   ? BPF_VERIFY_REQUIRE
-           : !strcmp(how, "checked") ? BPF_VERIFY_CHECKED
-                                     : BPF_VERIFY_AUTO;
-}
-
-static struct bpf_options bpf_options(const struct cli *cli, enum bpf_verify verify)
-{
-    return (struct bpf_options){
-        .verify = verify,
-        .engine = cli_flag(cli, "interp") ? BPF_ENGINE_INTERP
-                  : cli_flag(cli, "jit")  ? BPF_ENGINE_JIT
-                                          : BPF_ENGINE_AUTO,
-        .function = cli_text(cli, "function", NULL),
-    };
 }
 
 static int refused(const struct job *job, int error)
@@ -89,7 +55,7 @@ static int load(struct job *job)
 {
     const struct cli *cli = job->cli;
     const struct csd_load_options options = {
-        .bpf = bpf_options(cli, how_verified(cli)),
+        .bpf = program_options(cli, BPF_VERIFY_AUTO),
         .memory = cli_number(cli, "mem", 0),
     };
     const int error = csd_load(job->csd, job->module, &options, &job->program, &job->log);
@@ -150,13 +116,13 @@ static int read_call(struct job *job)
 /* ---- results ------------------------------------------------------------------------------ */
 
 /* On a callback: what the program returns goes out as it comes. */
-static void write_out(void *user, const void *data, size_t size)
+static int write_out(void *user, const void *data, size_t size)
 {
     struct job *job = user;
-    if (job->out_error || fwrite(data, size, 1, job->out) == 1)
-        return;
+    if (fwrite(data, size, 1, job->out) == 1)
+        return 0;
     job->out_error = errno ? errno : EIO;
-    kill(getpid(), SIGTERM); /* nobody takes it: the run is to end */
+    return -job->out_error; /* nobody takes it: the run is to end */
 }
 
 static void print_debug(void *user, const char *text)
@@ -222,6 +188,8 @@ static int judge(const struct job *job, const struct csd_result *r)
         fprintf(stderr, "%s: byte %" PRIu64 ": %s (%" PRIu64 " of %" PRIu64 " requests failed)\n",
                 blk_spec(job->dev), s->error_offset, strerror(-s->first_error),
                 s->read_errors + s->write_errors, s->requests);
+    if (job->out_error)
+        return CLI_FAILED; /* close_out() tells why */
     if (r->error < 0)
         return cli_failed(cli, "%s: %s%s%s", cli->operand[0], strerror(-r->error),
                           *r->message ? ": " : "", r->message);
@@ -407,7 +375,7 @@ static int run_run(struct cli *cli)
         code = read_call(job);
     if (code == CLI_OK)
         code = load(job);
-    if (code == CLI_OK && how_verified(cli) == BPF_VERIFY_AUTO &&
+    if (code == CLI_OK && program_verify(cli, BPF_VERIFY_AUTO) == BPF_VERIFY_AUTO &&
         !bpf_prog_verified(csd_prog(job->program)))
         fprintf(stderr, "%s%s: not proven safe, runs checked\n", job->log.text, cli->operand[0]);
     if (code == CLI_OK)
@@ -449,21 +417,15 @@ static int run_verify(struct cli *cli)
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
-static const char *const verifies[] = {"require", "auto", "checked", NULL};
 static const char *const formats[] = {"raw", "u64", "i64", "u32", "i32", "hex", NULL};
 
-#define FUNCTION                                                                                   \
-    {                                                                                              \
-        "function", CLI_TEXT, "NAME",                                                              \
-            "where it starts; by default main, or the only function that is not static"            \
-    }
 #define MEM                                                                                        \
     {                                                                                              \
         "mem", CLI_SIZE, "SIZE", "memory that it may ask for; 1M by default"                       \
     }
 
 static const struct cli_option verify_options[] = {
-    FUNCTION,
+    PROGRAM_FUNCTION,
     MEM,
     {"verbose", CLI_FLAG, NULL, "tell of each instruction that is looked at", .letter = 'v'},
     {0},
@@ -491,10 +453,10 @@ static const struct cli_option run_options[] = {
     {"verify", CLI_TEXT, "HOW",
      "require: run only what is proven safe; auto: what cannot be proven runs with checks (the "
      "default); checked: prove nothing, check everything",
-     .choices = verifies},
+     .choices = program_verify_choices},
     {"jit", CLI_FLAG, NULL, "compile it, or fail"},
     {"interp", CLI_FLAG, NULL, "interpret it; by default it is compiled where that is possible"},
-    FUNCTION,
+    PROGRAM_FUNCTION,
     {"budget", CLI_COUNT, "N",
      "instructions after which it is ended; 2^32, and 256 for each byte that it may read, by "
      "default"},

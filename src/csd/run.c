@@ -117,7 +117,9 @@ int csd_return(struct csd_run *run, const void *data, uint64_t len)
     if (!len)
         return 0;
     if (run->call.returned) {
-        run->call.returned(run->call.user, data, len);
+        const int error = run->call.returned(run->call.user, data, len);
+        if (error < 0)
+            return error;
     } else {
         if (grow(run, len) < 0)
             return -ENOMEM;

@@ -331,11 +331,20 @@ static void debug(void **state)
 
 /* ---- returning ----------------------------------------------------------------------------- */
 
-static void count_bytes(void *user, const void *data, size_t size)
+static int count_bytes(void *user, const void *data, size_t size)
 {
     uint64_t *sum = user;
     for (size_t i = 0; i < size; i++)
         *sum += ((const uint8_t *)data)[i];
+    return 0;
+}
+
+static int take_one_piece(void *user, const void *data, size_t size)
+{
+    unsigned *pieces = user;
+    (void)data;
+    (void)size;
+    return (*pieces)++ ? -EPIPE : 0;
 }
 
 static void returned(void **state)
@@ -353,6 +362,13 @@ static void returned(void **state)
     assert_null(r.data);
     assert_int_equal(r.stats.returned, SIZE);
     assert_int_equal(r.stats.reduction_ppm, 0);
+    /* Nobody takes the second piece. */
+    unsigned pieces = 0;
+    call.returned = take_one_piece;
+    call.user = &pieces;
+    assert_int_equal(csd_run(p, &call, &r), -EPIPE);
+    assert_int_equal(pieces, 2);
+    assert_int_equal(r.stats.returned, 65536);
     /* Too much: what came before stays. */
     call.returned = NULL;
     call.max_return = 3 * 65536 + 1;
