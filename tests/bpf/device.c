@@ -1,5 +1,5 @@
 /* An environment for tests, like that of a computational device. */
-#include "bpf/device.h"
+#include "device.h"
 
 #include <string.h>
 

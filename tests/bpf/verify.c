@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/platform.h"
-#include "bpf/device.h"
+#include "device.h"
 #include "bpf/vm.h"
 
 int main(int argc, char **argv)
