@@ -4,7 +4,7 @@
 
 #include "base/util.h"
 #include "bpf/insn.h"
-#include "bpf/scalar.h"
+#include "bpf/verify/scalar.h"
 
 static uint64_t seed = 1;
 

@@ -9,7 +9,7 @@
 
 #include "base/platform.h"
 #include "base/util.h"
-#include "bpf/jit_x86.h"
+#include "bpf/jit/x86.h"
 #include "bpf/vm.h"
 
 enum { MEMORY = 4096, MAX_INSNS = 400 };

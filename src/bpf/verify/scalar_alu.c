@@ -1,7 +1,7 @@
-/* bpf/scalar_alu.c: arithmetic on scalars, for the whole (64 bits) or the low half (32). */
+/* bpf/verify/scalar_alu.c: arithmetic on scalars, for the whole (64 bits) or the low half (32). */
 #include "base/util.h"
 #include "bpf/insn.h"
-#include "bpf/scalar.h"
+#include "bpf/verify/scalar.h"
 
 /* An operand or a result as a number of `width` bits. */
 struct part {

@@ -1,5 +1,5 @@
 /*
- * bpf/verify_flow.c: which instructions follow which, where the loops are, and which registers are
+ * bpf/verify/flow.c: which instructions follow which, where the loops are, and which registers are
  * still needed.
  *
  * Loops are found from the outside in: the largest sets of instructions that all reach one another
@@ -12,7 +12,7 @@
 
 #include "base/platform.h"
 #include "base/util.h"
-#include "bpf/verify.h"
+#include "bpf/verify/verify.h"
 
 /* The instructions that may follow one; calls come back. */
 static unsigned successors(const struct bpf_code *code, uint32_t i, uint32_t out[2])

@@ -1,5 +1,5 @@
-/* The compiler for x86-64: see jit_x86.h. */
-#include "bpf/jit_x86.h"
+/* The compiler for x86-64: see x86.h. */
+#include "bpf/jit/x86.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* x86-64 machine code: see jit_x86_asm.h. */
-#include "bpf/jit_x86_asm.h"
+/* x86-64 machine code: see x86_asm.h. */
+#include "bpf/jit/x86_asm.h"
 
 #include <string.h>
 

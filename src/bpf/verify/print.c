@@ -1,7 +1,7 @@
-/* bpf/verify_print.c: instructions and states in words, for logs. */
+/* bpf/verify/print.c: instructions and states in words, for logs. */
 #include <stdio.h>
 
-#include "bpf/verify.h"
+#include "bpf/verify/verify.h"
 
 /* The source line, and the instruction. */
 void verify_print_insn(struct verifier *v, struct bpf_log *log, uint32_t insn)

@@ -1,5 +1,5 @@
-/* bpf/tnum.c: numbers of which some bits are known. */
-#include "bpf/scalar.h"
+/* bpf/verify/tnum.c: numbers of which some bits are known. */
+#include "bpf/verify/scalar.h"
 
 struct tnum tnum_range(uint64_t min, uint64_t max)
 {

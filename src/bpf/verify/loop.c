@@ -1,5 +1,5 @@
 /*
- * bpf/verify_loop.c: loops.
+ * bpf/verify/loop.c: loops.
  *
  * A path that arrives at the head of a loop starts an *attempt* to go through all of the loop. If
  * it goes round a few times only, the way through it is followed exactly. Else it is done by
@@ -21,7 +21,7 @@
 
 #include "base/platform.h"
 #include "base/util.h"
-#include "bpf/verify.h"
+#include "bpf/verify/verify.h"
 
 #define MAX_PASSES  64
 #define EXACT_QUICK 512 /* instructions */

@@ -1,5 +1,5 @@
-/* Which registers are needed: see jit_x86.h. */
-#include "bpf/jit_x86.h"
+/* Which registers are needed: see x86.h. */
+#include "bpf/jit/x86.h"
 
 static jit_mask bit_of(unsigned reg)
 {

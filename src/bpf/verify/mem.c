@@ -1,9 +1,9 @@
-/* bpf/verify_mem.c: loads, stores and atomics, each within its object. */
+/* bpf/verify/mem.c: loads, stores and atomics, each within its object. */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/util.h"
-#include "bpf/verify.h"
+#include "bpf/verify/verify.h"
 
 /* ---- objects ----------------------------------------------------------------------------- */
 

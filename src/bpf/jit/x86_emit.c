@@ -1,6 +1,6 @@
 /*
  * Functions to machine code: the order of blocks, jumps between them, and the rare things behind.
- * See jit_x86.h.
+ * See x86.h.
  *
  * A loop is written so that one jump closes it:
  *
@@ -12,7 +12,7 @@
  *
  * Each function is written twice: the second time it is known which jumps are short.
  */
-#include "bpf/jit_x86.h"
+#include "bpf/jit/x86.h"
 
 #include "base/platform.h"
 #include "base/util.h"

@@ -1,17 +1,18 @@
 /*
- * bpf/verify.h: what the parts of the verifier pass to one another. docs/bpf-verifier.md tells how
- * it proves what it proves.
+ * bpf/verify/verify.h: what the parts of the verifier pass to one another. docs/bpf-verifier.md
+ * tells how it proves what it proves.
  *
  * A *state* stands for all that registers and stack can hold when a path arrives at an instruction.
- * Numbers are scalars (bpf/scalar.h); beside that, what numbers have to do with one another is kept
- * by *forms*: a symbol stands for a number that does not change (what a load gave, how often a loop
- * has gone round), and a value may be known to be exactly base + factor * symbol + ..., as signed
- * numbers, without wrapping. *Facts* are bounds of such sums: that n - i is at least 1.
+ * Numbers are scalars (bpf/verify/scalar.h); beside that, what numbers have to do with one another
+ * is kept by *forms*: a symbol stands for a number that does not change (what a load gave, how
+ * often a loop has gone round), and a value may be known to be exactly base + factor * symbol +
+ * ..., as signed numbers, without wrapping. *Facts* are bounds of such sums: that n - i is at
+ * least 1.
  */
 #ifndef BPF_VERIFY_H
 #define BPF_VERIFY_H
 
-#include "bpf/scalar.h"
+#include "bpf/verify/scalar.h"
 #include "bpf/vm.h"
 
 /* ---- forms ------------------------------------------------------------------------------- */
@@ -154,11 +155,11 @@ struct verifier {
     uint64_t memory;         /* of states */
 };
 
-/* verify_flow.c */
+/* flow.c */
 int flow_open(struct verifier *v, struct flow *flow);
 void flow_close(struct flow *flow);
 
-/* verify_form.c */
+/* form.c */
 static inline struct form form_const(int64_t base)
 {
     return (struct form){.base = base};
@@ -181,7 +182,7 @@ struct symbol *state_symbol(struct state *s, uint32_t id);
 const struct symbol *state_symbol_find(const struct state *s, uint32_t id);
 bool state_symbol_add(struct state *s, uint32_t id, struct interval range);
 
-/* verify_state.c */
+/* state.c */
 struct state *state_new(struct verifier *v);
 struct state *state_copy(struct verifier *v, const struct state *s);
 void state_free(struct verifier *v, struct state *s);
@@ -207,7 +208,7 @@ void slot_bytes(const struct slot *slot, uint8_t *init, uint8_t *known, uint8_t 
 #define PLACES_OF_FRAME (BPF_FP + SLOTS)
 struct value *state_place(struct state *s, unsigned place); /* NULL: no such slot */
 
-/* verify_within.c */
+/* within.c */
 struct mapping {
     struct {
         uint32_t old;
@@ -225,7 +226,7 @@ bool state_within(const struct state *new, const struct state *old, uint32_t bas
                   struct mapping *map);
 struct state *state_join(struct verifier *v, struct state *a, struct state *b, uint32_t base);
 
-/* verify_print.c */
+/* print.c */
 void verify_print_state(struct verifier *v, struct bpf_log *log, const struct state *s);
 void verify_print_insn(struct verifier *v, struct bpf_log *log, uint32_t insn);
 
@@ -239,7 +240,7 @@ bool verify_doubt(struct verifier *v, struct state *s, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void failure_pass(struct verifier *v, struct failure *f); /* to v->attempt */
 
-/* verify_alu.c */
+/* alu.c */
 bool verify_alu(struct verifier *v, struct state *s, const struct bpf_insn *insn);
 /* What is known where the branch came out as taken. false: it cannot. */
 bool verify_branch(struct verifier *v, struct state *s, const struct bpf_insn *insn, bool taken);
@@ -247,7 +248,7 @@ bool verify_branch_check(struct verifier *v, struct state *s, const struct bpf_i
 /* A register that is read; NULL and a failure if it must not be. */
 struct value *verify_read(struct verifier *v, struct state *s, unsigned reg);
 
-/* verify_mem.c */
+/* mem.c */
 enum access { ACCESS_READ, ACCESS_WRITE, ACCESS_ATOMIC };
 bool verify_memory(struct verifier *v, struct state *s, const struct bpf_insn *insn);
 bool verify_access(struct verifier *v, struct state *s, const struct value *pointer, int64_t offset,
@@ -261,12 +262,12 @@ bool stack_store(struct verifier *v, struct state *s, const struct value *pointe
 const char *verify_object(const struct verifier *v, const struct value *pointer, char text[96]);
 bool memory_string(struct verifier *v, struct state *s, const struct value *pointer);
 
-/* verify_call.c */
+/* call.c */
 bool verify_call_helper(struct verifier *v, struct state *s, uint64_t id);
 bool verify_call_local(struct verifier *v, struct state *s, uint32_t target);
 bool verify_exit(struct verifier *v, struct state *s); /* false: the program ends, or fails */
 
-/* verify_loop.c */
+/* loop.c */
 /* A way through one loop (or, with parent NULL, through the program): see there. */
 enum attempt_mode { ATTEMPT_ALL, ATTEMPT_EXACT, ATTEMPT_INDUCT, ATTEMPT_EXACT_LONG };
 
@@ -329,7 +330,7 @@ bool attempt_definite(const struct attempt *a);
 void loop_begin(struct verifier *v, struct state *s);
 void loop_pass_end(struct verifier *v);
 
-/* verify_guess.c */
+/* guess.c */
 bool loop_places(struct verifier *v, struct attempt *a);
 bool loop_counted(const struct attempt *a);
 void loop_compared(struct verifier *v, const struct form *difference);

@@ -1,5 +1,5 @@
-/* Compiled code: how a run enters and leaves, and what all functions share. See jit_x86.h. */
-#include "bpf/jit_x86.h"
+/* Compiled code: how a run enters and leaves, and what all functions share. See x86.h. */
+#include "bpf/jit/x86.h"
 
 #include <errno.h>
 

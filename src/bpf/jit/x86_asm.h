@@ -1,5 +1,5 @@
 /*
- * bpf/jit_x86_asm.h: x86-64 machine code, one instruction a call.
+ * bpf/jit/x86_asm.h: x86-64 machine code, one instruction a call.
  *
  * Only what the compiler needs, on general registers. Code is written to a growing buffer; a
  * position is a number of bytes from its start. When there is no memory, `failed` is set and

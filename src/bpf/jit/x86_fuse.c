@@ -1,10 +1,10 @@
 /*
- * Operations that the machine can do in one become one. See jit_x86.h.
+ * Operations that the machine can do in one become one. See x86.h.
  *
  * Each block is gone through from its start to its end, a few times with different rules. A rule
  * looks from one operation back at those that made what it needs, not further than WINDOW.
  */
-#include "bpf/jit_x86.h"
+#include "bpf/jit/x86.h"
 
 #include "base/util.h"
 

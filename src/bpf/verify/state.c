@@ -1,10 +1,10 @@
-/* bpf/verify_state.c: registers, stack and symbols of a path. */
+/* bpf/verify/state.c: registers, stack and symbols of a path. */
 #include <errno.h>
 #include <string.h>
 
 #include "base/platform.h"
 #include "base/util.h"
-#include "bpf/verify.h"
+#include "bpf/verify/verify.h"
 
 #define NAMES_LEFT 16
 #define COPY_WORK  8192 /* copying so many bytes counts like an instruction */

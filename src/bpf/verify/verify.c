@@ -1,9 +1,9 @@
 /*
- * bpf/verify.c: the way of the verifier through a program.
+ * bpf/verify/verify.c: the way of the verifier through a program.
  *
  * States wait in a queue in the order of the flow, so that all that arrive at an instruction are
  * there before it goes on from it: what is a case of another is dropped, and what is too many is
- * joined. A loop is an attempt of its own (verify_loop.c), on a stack of attempts; a called
+ * joined. A loop is an attempt of its own (loop.c), on a stack of attempts; a called
  * function is gone through for each call, in a frame on top of its caller's. Nothing here calls
  * itself.
  */
@@ -13,7 +13,7 @@
 
 #include "base/platform.h"
 #include "base/util.h"
-#include "bpf/verify.h"
+#include "bpf/verify/verify.h"
 
 #define MOST_STATES 8 /* at one instruction, in one queue */
 #define MOST_MEMORY (UINT64_C(32) << 20)

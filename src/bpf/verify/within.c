@@ -1,5 +1,5 @@
 /*
- * bpf/verify_within.c: whether one state is a case of another, and what is true of two.
+ * bpf/verify/within.c: whether one state is a case of another, and what is true of two.
  *
  * A state stands for all registers and stacks for which there are numbers for its symbols so that
  * everything it says holds. So `new` is a case of `old` if each symbol of old can be given a
@@ -10,7 +10,7 @@
 
 #include "base/platform.h"
 #include "base/util.h"
-#include "bpf/verify.h"
+#include "bpf/verify/verify.h"
 
 /* ---- a case of --------------------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
-/* bpf/verify_form.c: sums of symbols, and what is known of their bounds. */
+/* bpf/verify/form.c: sums of symbols, and what is known of their bounds. */
 #include "base/util.h"
-#include "bpf/verify.h"
+#include "bpf/verify/verify.h"
 
 /* ---- sums -------------------------------------------------------------------------------- */
 

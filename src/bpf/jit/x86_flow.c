@@ -1,5 +1,5 @@
-/* From instructions to operations in basic blocks: see jit_x86.h. */
-#include "bpf/jit_x86.h"
+/* From instructions to operations in basic blocks: see x86.h. */
+#include "bpf/jit/x86.h"
 
 #include <errno.h>
 

@@ -1,5 +1,5 @@
-/* Operations to machine code: arithmetic, memory, conditions. See jit_x86.h. */
-#include "bpf/jit_x86.h"
+/* Operations to machine code: arithmetic, memory, conditions. See x86.h. */
+#include "bpf/jit/x86.h"
 
 #include "base/util.h"
 

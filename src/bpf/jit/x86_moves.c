@@ -1,5 +1,5 @@
 /*
- * Short branches become conditional moves. See jit_x86.h.
+ * Short branches become conditional moves. See x86.h.
  *
  *              if cc goto T                     operations of B, on scratch registers
  *         B:   few simple operations     ->     compare
@@ -12,7 +12,7 @@
  *
  * The two ways to T may differ in ticks (jumps back): the difference is added under the condition.
  */
-#include "bpf/jit_x86.h"
+#include "bpf/jit/x86.h"
 
 enum { MAX_OPS = 4, MAX_RESULTS = 2, WINDOW = 12 };
 

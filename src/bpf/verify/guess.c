@@ -1,10 +1,10 @@
-/* bpf/verify_guess.c: what may hold at the head of a loop, by what paths arrived with
- * (verify_loop.c). Nothing here need be right: a guess is checked. */
+/* bpf/verify/guess.c: what may hold at the head of a loop, by what paths arrived with
+ * (loop.c). Nothing here need be right: a guess is checked. */
 #include <errno.h>
 
 #include "base/platform.h"
 #include "base/util.h"
-#include "bpf/verify.h"
+#include "bpf/verify/verify.h"
 
 #define MAX_STEP_PASSES 32 /* later, what steps is only bounded */
 

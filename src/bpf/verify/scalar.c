@@ -1,8 +1,9 @@
-/* bpf/scalar.c: sets of numbers: how the parts of a scalar tell one another, and sets of sets. */
+/* bpf/verify/scalar.c: sets of numbers: how the parts of a scalar tell one another, and sets of
+ * sets. */
 #include <stdio.h>
 
 #include "base/util.h"
-#include "bpf/scalar.h"
+#include "bpf/verify/scalar.h"
 
 static const struct bounds bounds64 = {INT64_MIN, INT64_MAX, 0, UINT64_MAX};
 static const struct bounds bounds32 = {INT32_MIN, INT32_MAX, 0, UINT32_MAX};

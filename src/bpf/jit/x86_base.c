@@ -1,12 +1,12 @@
 /*
- * An address that seldom changes is translated seldom. See jit_x86.h.
+ * An address that seldom changes is translated seldom. See x86.h.
  *
  * Three numbers make the place of `array[i]` in the process: the arena, the array, and i; the
  * processor adds only two without an instruction more. Where no operation of a function needs the
  * scratch register T1, it holds the sum of the arena and of one register, computed anew when that
  * changes. Which one: what is saved in loops counts more, and so does what is computed there.
  */
-#include "bpf/jit_x86.h"
+#include "bpf/jit/x86.h"
 
 #include <errno.h>
 

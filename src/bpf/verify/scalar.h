@@ -1,5 +1,5 @@
 /*
- * bpf/scalar.h: what the verifier knows of a 64-bit number.
+ * bpf/verify/scalar.h: what the verifier knows of a 64-bit number.
  *
  * A scalar stands for a set of numbers: those that agree with all of its parts at once. Bits that
  * are known (tnum), and bounds of the whole and of its low 32 bits, each as unsigned and as signed.

@@ -1,6 +1,6 @@
-/* bpf/verify_alu.c: arithmetic and comparisons, on numbers and on pointers. */
+/* bpf/verify/alu.c: arithmetic and comparisons, on numbers and on pointers. */
 #include "base/util.h"
-#include "bpf/verify.h"
+#include "bpf/verify/verify.h"
 
 /* ---- operands ---------------------------------------------------------------------------- */
 

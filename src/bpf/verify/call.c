@@ -1,8 +1,8 @@
-/* bpf/verify_call.c: calls of helpers and of functions, and what comes back. */
+/* bpf/verify/call.c: calls of helpers and of functions, and what comes back. */
 #include <stdio.h>
 
 #include "base/util.h"
-#include "bpf/verify.h"
+#include "bpf/verify/verify.h"
 
 /* ---- functions of the program ------------------------------------------------------------ */
 

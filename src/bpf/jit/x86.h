@@ -1,21 +1,21 @@
 /*
- * bpf/jit_x86.h: what the passes of the compiler for x86-64 hand to one another.
+ * bpf/jit/x86.h: what the passes of the compiler for x86-64 hand to one another.
  *
  * One function of the program at a time:
  *
- *   flow  (jit_x86_flow.c)   instructions become operations in basic blocks; jumps become edges
- *   live  (jit_x86_live.c)   which registers are still needed at the end of each block
- *   moves (jit_x86_moves.c)  short branches become conditional moves
- *   fuse  (jit_x86_fuse.c)   operations that the machine can do in one become one
- *   base  (jit_x86_base.c)   an address that seldom changes is translated seldom
- *   emit  (jit_x86_emit.c, jit_x86_op.c)  blocks in a good order, operations to machine code
+ *   flow  (x86_flow.c)   instructions become operations in basic blocks; jumps become edges
+ *   live  (x86_live.c)   which registers are still needed at the end of each block
+ *   moves (x86_moves.c)  short branches become conditional moves
+ *   fuse  (x86_fuse.c)   operations that the machine can do in one become one
+ *   base  (x86_base.c)   an address that seldom changes is translated seldom
+ *   emit  (x86_emit.c, x86_op.c)  blocks in a good order, operations to machine code
  *
  * All memory of a function is in struct jit_function, freed when its code is written.
  */
 #ifndef BPF_JIT_X86_H
 #define BPF_JIT_X86_H
 
-#include "bpf/jit_x86_asm.h"
+#include "bpf/jit/x86_asm.h"
 #include "bpf/vm.h"
 
 /* ---- registers -------------------------------------------------------------------------- */
@@ -229,13 +229,13 @@ extern const uint8_t jit_x86_register[JIT_REGISTERS];
 /* Bytes that a local call takes of the processor's stack: r6 to r9, where to return, the vm. */
 #define JIT_FRAME 48
 
-/* Routines that all functions share (jit_x86_common.c). In a function, [rsp] is the vm, and rsp is
+/* Routines that all functions share (x86_common.c). In a function, [rsp] is the vm, and rsp is
  * a multiple of 16. */
 void jit_emit_common(struct jit_code *code);
 
-void jit_emit_function(struct jit_code *code, struct jit_function *f); /* jit_x86_emit.c */
+void jit_emit_function(struct jit_code *code, struct jit_function *f); /* x86_emit.c */
 
-/* One operation (jit_x86_op.c, jit_x86_call.c). */
+/* One operation (x86_op.c, x86_call.c). */
 void jit_emit_op(struct jit_code *code, const struct jit_op *op);
 void jit_emit_divide(struct jit_code *code, const struct jit_op *op);
 void jit_emit_atomic(struct jit_code *code, const struct jit_op *op, struct x86_mem mem);
