@@ -239,7 +239,7 @@ HELPER(next)
         return result_of(-EINVAL);
     if (!s->active)
         csd_stream_start(run, s, s->position, run->call.read.offset + run->call.read.len);
-    csd_stream_advance(run, s, run->chunk + run->chunk_len, keep);
+    csd_stream_advance(run, s, keep ? run->chunk + run->chunk_len : NULL, keep);
     const int64_t there = csd_stream_get(run, s, &data);
     run->keep = 0;
     run->chunk_len = 0;
