@@ -18,7 +18,8 @@
  */
 void *base_alloc(size_t size);
 void *base_alloc_array(size_t count, size_t size);
-void *base_alloc_aligned(size_t align, size_t size); /* align: a power of two */
+void *base_alloc_aligned(size_t align, size_t size); /* align: a power of two; of BASE_HUGE_PAGE:
+                                                        in large pages, if there are */
 void base_free(void *memory);
 
 #define BASE_PAGE      ((size_t)4096)
@@ -29,6 +30,9 @@ void *base_reserve(uint64_t size);
 void base_unreserve(void *memory, uint64_t size);
 /* Give the memory of whole pages back; they read as zeroes again. */
 void base_reserve_discard(void *memory, uint64_t size);
+/* Advice for part of it, before it is used: all of it will be, so let it be of large pages. A disk
+ * then needs fewer addresses for a request. */
+void base_reserve_large(void *memory, uint64_t size);
 
 /* Memory for machine code that is made while the process runs; never writable and executable at
  * once. base_code_alloc() gives whole pages to write to; base_code_seal() makes them executable

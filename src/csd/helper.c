@@ -102,8 +102,12 @@ static int read_plain(struct csd_run *run, uint64_t offset, uint8_t *to, uint64_
 
 static bool make_reads(struct csd_run *run)
 {
-    if (!run->reads->memory)
-        run->reads->memory = base_reserve(round_up(csd_geometry(run)->size, BASE_PAGE));
+    const uint64_t size = round_up(csd_geometry(run)->size, BASE_PAGE);
+    if (!run->reads->memory) {
+        run->reads->memory = base_reserve(size);
+        if (run->reads->memory)
+            base_reserve_large(run->reads->memory, size);
+    }
     return run->reads->memory != NULL;
 }
 

@@ -180,6 +180,7 @@ static int prepare(struct csd_worker *worker, struct csd_run *run, struct bpf_vm
     run->queue = worker->queue;
     run->reads = &worker->reads;
     run->chunks.memory = bpf_vm_region(vm, CSD_REGION_CHUNK);
+    base_reserve_large(run->chunks.memory, csd_geometry(run)->size);
     run->next_read = UINT64_MAX;
     if (!run->call.budget)
         run->call.budget =

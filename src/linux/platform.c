@@ -1,5 +1,6 @@
 /* What the portable rooms need, in a Linux process. */
 #include "base/platform.h"
+#include "base/util.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -29,6 +30,8 @@ void *base_alloc_aligned(size_t align, size_t size)
     void *memory;
     if (posix_memalign(&memory, align, size))
         return NULL;
+    if (align >= BASE_HUGE_PAGE)
+        base_reserve_large(memory, size);
     return memset(memory, 0, size);
 }
 
@@ -37,11 +40,20 @@ void base_free(void *memory)
     free(memory);
 }
 
+/* What is large begins on a large page. */
 void *base_reserve(uint64_t size)
 {
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+    const uint64_t slack = size >= BASE_HUGE_PAGE ? BASE_HUGE_PAGE - BASE_PAGE : 0;
+    char *memory = mmap(NULL, size + slack, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return memory == MAP_FAILED ? NULL : memory;
+    if (memory == MAP_FAILED)
+        return NULL;
+    const uint64_t before = slack ? -(uint64_t)(uintptr_t)memory % BASE_HUGE_PAGE : 0;
+    if (before)
+        munmap(memory, before);
+    if (slack > before)
+        munmap(memory + before + size, slack - before);
+    return memory + before;
 }
 
 void base_unreserve(void *memory, uint64_t size)
@@ -52,6 +64,13 @@ void base_unreserve(void *memory, uint64_t size)
 void base_reserve_discard(void *memory, uint64_t size)
 {
     madvise(memory, size, MADV_DONTNEED);
+}
+
+void base_reserve_large(void *memory, uint64_t size)
+{
+    const uint64_t before = (uintptr_t)memory % BASE_HUGE_PAGE;
+    /* Also the rest of its first and last page; if the kernel can. */
+    madvise((char *)memory - before, round_up(before + size, BASE_HUGE_PAGE), MADV_HUGEPAGE);
 }
 
 void *base_code_alloc(size_t size)

@@ -339,7 +339,7 @@ static int get_memory(struct ublk_queue *q)
         q->ring.window_slot = s->max_io;
         return 0;
     }
-    madvise(memory, size, MADV_HUGEPAGE); /* if it can */
+    base_reserve_large(memory, size);
     if (madvise(memory, size, MADV_POPULATE_WRITE) < 0 && errno == EINVAL)
         memset(memory, 0, size); /* before Linux 5.14 */
     if (has_joined(&q->ring))

@@ -187,6 +187,13 @@ void base_reserve_discard(void *memory, uint64_t size)
     unmap_pages((uint64_t)(uintptr_t)memory, size);
 }
 
+/* There are only small ones. */
+void base_reserve_large(void *memory, uint64_t size)
+{
+    (void)memory;
+    (void)size;
+}
+
 /* ---- machine code made at run time: base/platform.h -------------------------------------- */
 
 void *base_code_alloc(size_t size)
