@@ -123,8 +123,9 @@ static void say_ratio(FILE *f, const struct bench_matrix *m, const char *family,
     double x = bench_figure(m, (unsigned)own, job)->median;
     double y = bench_figure(m, (unsigned)peer, job)->median;
     fprintf(f, "<li>");
-    bench_report_text(f, m->job[job].title);
-    fprintf(f, ": ");
+    const char *title = m->job[job].title;
+    bench_report_text(f, title);
+    fprintf(f, "%s", title[strlen(title) - 1] == '?' ? " " : ": ");
     bench_report_text(f, m->path[own].title);
     fprintf(f, " reaches %s, <strong>%.2f times</strong> the best other path (",
             bench_format_figure(x, m->job[job].bandwidth, a), y > 0 ? x / y : 0);
