@@ -62,6 +62,11 @@ ASHLAR_API int blk_zone_close(struct blk_queue *queue, uint64_t zone);
 ASHLAR_API int blk_zone_finish(struct blk_queue *queue, uint64_t zone);
 ASHLAR_API int blk_zone_reset(struct blk_queue *queue, uint64_t zone);
 
+/* Whether op with BLK_ZONE_ALL means a zone in this state: open the closed ones, close the open
+ * ones, finish the open and closed ones, reset these and the full ones. ("Select All" of Zone
+ * Management Send.) */
+ASHLAR_API bool blk_zone_is_meant(enum blk_op op, unsigned state);
+
 /* All zones at once: op is BLK_ZONE_OPEN, CLOSE, FINISH or RESET, with BLK_ZONE_ALL; zone by zone
  * on a device that does not know all at once (a slice). */
 ASHLAR_API int blk_zone_all(struct blk_queue *queue, enum blk_op op);

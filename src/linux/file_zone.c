@@ -299,22 +299,6 @@ static int manage(struct file_zones *z, const struct blk_req *r)
     return error < 0 ? manage_error(&b, r->op, error) : 0;
 }
 
-/* Which zones an operation on all zones is for: the "Select All" of NVMe's Zone Management Send. */
-static bool is_meant(unsigned op, unsigned state)
-{
-    bool open = state == BLK_ZONE_IMPLICIT_OPEN || state == BLK_ZONE_EXPLICIT_OPEN;
-    switch (op) {
-    case BLK_ZONE_OPEN:
-        return state == BLK_ZONE_CLOSED;
-    case BLK_ZONE_CLOSE:
-        return open;
-    case BLK_ZONE_FINISH:
-        return open || state == BLK_ZONE_CLOSED;
-    default:
-        return open || state == BLK_ZONE_CLOSED || state == BLK_ZONE_FULL;
-    }
-}
-
 /* Closed zones are opened all or none: would all explicitly open ones be too many? */
 static int check_open_all(struct file_zones *z)
 {
@@ -343,7 +327,7 @@ static int manage_all(struct file_zones *z, unsigned op)
             return n;
         for (int i = 0; i < n; i++) {
             struct blk_zone b = translate(&z->report->zones[i]);
-            error = is_meant(op, b.state) ? ask(z, op, b.start, b.len) : 0;
+            error = blk_zone_is_meant(op, b.state) ? ask(z, op, b.start, b.len) : 0;
             if (error < 0 && first_error == 0)
                 first_error = error;
         }

@@ -84,8 +84,7 @@ int blk_zone_reset(struct blk_queue *queue, uint64_t zone)
     return manage(queue, BLK_ZONE_RESET, zone, 0);
 }
 
-/* Whether an operation on all zones means one in this state. */
-static bool is_meant(enum blk_op op, unsigned state)
+bool blk_zone_is_meant(enum blk_op op, unsigned state)
 {
     bool open = state == BLK_ZONE_IMPLICIT_OPEN || state == BLK_ZONE_EXPLICIT_OPEN;
     bool active = open || state == BLK_ZONE_CLOSED;
@@ -112,7 +111,8 @@ static int manage_each(struct blk_queue *queue, enum blk_op op)
         if (n <= 0)
             return n ? n : -EIO;
         for (int k = 0; k < n; k++) {
-            int error = is_meant(op, zone[k].state) ? manage(queue, op, zone[k].start, 0) : 0;
+            int error =
+                blk_zone_is_meant(op, zone[k].state) ? manage(queue, op, zone[k].start, 0) : 0;
             first = first ? first : error;
         }
         at = zone[n - 1].start + zone[n - 1].len;

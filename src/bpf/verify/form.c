@@ -56,28 +56,6 @@ bool form_equal(const struct form *a, const struct form *b)
     return a->base == b->base && form_same_terms(a, b);
 }
 
-bool form_below(const struct form *form, uint32_t base)
-{
-    return !form->count || form->terms[form->count - 1].symbol < base;
-}
-
-bool form_substitute(const struct form *form, uint32_t symbol, const struct form *with,
-                     struct form *out)
-{
-    for (unsigned i = 0; i < form->count; i++) {
-        if (form->terms[i].symbol != symbol)
-            continue;
-        struct form rest = *form;
-        int64_t factor = rest.terms[i].factor;
-        rest.count--;
-        for (unsigned j = i; j < rest.count; j++)
-            rest.terms[j] = rest.terms[j + 1];
-        return form_add(&rest, with, factor, out);
-    }
-    *out = *form;
-    return true;
-}
-
 /* ---- symbols ----------------------------------------------------------------------------- */
 
 struct symbol *state_symbol(struct state *s, uint32_t id)

@@ -173,9 +173,6 @@ bool form_scale(const struct form *a, int64_t factor, struct form *out);
 bool form_equal(const struct form *a, const struct form *b);
 bool form_same_terms(const struct form *a, const struct form *b);
 int64_t form_reduce(struct form *form);
-bool form_below(const struct form *form, uint32_t base); /* all symbols are older than base */
-bool form_substitute(const struct form *form, uint32_t symbol, const struct form *with,
-                     struct form *out);
 struct interval state_query(const struct state *s, const struct form *form);
 bool state_assume(struct state *s, const struct form *form, struct interval range);
 struct symbol *state_symbol(struct state *s, uint32_t id);
